@@ -1,0 +1,127 @@
+//! Local files that survive power loss: written under a temporary name, synced, renamed, directory synced.
+//!
+//! Every local file that walrs must find again goes through here; `clippy.toml` forbids `std::fs::rename` elsewhere.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Whether a name may already be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// Fails with `AlreadyExists` when the name is taken, atomically.
+    Keep,
+    /// Replaces what has the name.
+    Replace,
+}
+
+/// Prefix of every temporary file that walrs writes beside its final name.
+pub const TEMPORARY_PREFIX: &str = ".walrs-tmp-";
+
+/// A file being written beside its final name; removed when dropped before [`Pending::publish`].
+#[derive(Debug)]
+pub struct Pending {
+    file: File,
+    path: PathBuf,
+    published: bool,
+}
+
+impl Pending {
+    /// Creates a temporary file with `mode` in `directory`, which must exist.
+    pub fn create_in(directory: &Path, mode: u32) -> io::Result<Self> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let random = getrandom::u64().map_err(io::Error::other)?;
+        let path = directory
+            .join(format!("{TEMPORARY_PREFIX}{}-{count}-{random:016x}", std::process::id()));
+        let file =
+            OpenOptions::new().write(true).read(true).create_new(true).mode(mode).open(&path)?;
+        Ok(Self { file, path, published: false })
+    }
+
+    /// The open file.
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Where the file lies until it is published.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Syncs the file, gives it its final name in the same directory, and syncs the directory.
+    pub fn publish(mut self, name: &Path, existing: Existing) -> io::Result<()> {
+        self.file.sync_all()?;
+        rename(&self.path, name, existing)?;
+        self.published = true;
+        sync_parent(name)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.published {
+            // A leftover is harmless: readers know the prefix, and the error that led here is already on its way.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Writes a whole file durably, with `mode`.
+pub fn write(path: &Path, bytes: &[u8], mode: u32, existing: Existing) -> io::Result<()> {
+    let mut pending = Pending::create_in(parent_of(path), mode)?;
+    pending.file().write_all(bytes)?;
+    pending.publish(path, existing)
+}
+
+/// Renames within one file system; the caller syncs the directories.
+pub fn rename(from: &Path, to: &Path, existing: Existing) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    let flags = match existing {
+        Existing::Keep => RenameFlags::NOREPLACE,
+        Existing::Replace => RenameFlags::empty(),
+    };
+    match renameat_with(CWD, from, CWD, to, flags) {
+        // Some network file systems do not know the flag; a hard link refuses a taken name as atomically.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if existing == Existing::Keep => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Syncs a directory, so that the names in it survive power loss.
+pub fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Syncs the directory that holds `path`.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
+    sync_directory(parent_of(path))
+}
+
+/// Creates `directory` and its missing parents below `root` (which must exist), syncing each new name.
+pub fn create_directories(root: &Path, directory: &Path, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    if directory == root || directory.is_dir() {
+        return Ok(());
+    }
+    let parent = parent_of(directory);
+    create_directories(root, parent, mode)?;
+    match fs::DirBuilder::new().mode(mode).create(directory) {
+        Ok(()) => sync_directory(parent),
+        // Another writer made it; its name may not be on disk yet, and ours depends on it.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => sync_directory(parent),
+        Err(error) => Err(error),
+    }
+}
+
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}

@@ -17,6 +17,7 @@ compile_error!("walrs keeps file positions in usize and needs a 64-bit platform"
 
 pub mod durable;
 pub mod error;
+pub mod postgres;
 pub mod step;
 pub mod storage;
 pub mod task;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The integration tests: one binary, so that the support code is compiled once and servers start side by side.
+//!
+//! Everything here runs against real PostgreSQL servers, real directories and real S3-protocol servers.
+
+mod layers;
+mod support;
+mod support_works;

@@ -1,0 +1,82 @@
+//! The support code itself, on every PostgreSQL version that the tests use.
+
+use crate::support::cluster::Cluster;
+use crate::support::cluster_builder::touch;
+use crate::support::installation::Major;
+use crate::support::load::Load;
+use crate::support::oracle;
+use crate::support::recovery::RecoveryEnd;
+use crate::support::standby::Feed;
+
+const ARCHIVE: &str = "test ! -f ../%f && cp %p ../%f";
+
+fn archived_cluster(major: Major) -> Cluster {
+    Cluster::builder(major).archive_command(ARCHIVE).start()
+}
+
+fn a_cluster_archives_crashes_and_recovers(major: Major) {
+    let mut cluster = archived_cluster(major);
+    cluster.psql("create table rows (id int primary key, word text)");
+    cluster.psql("insert into rows select i, md5(i::text) from generate_series(1, 1000) i");
+    let segment = cluster.archive_all();
+    assert!(cluster.scratch().join(segment).exists());
+    let before = oracle::table_digests(&cluster);
+    cluster.crash_and_restart();
+    assert_eq!(oracle::table_digests(&cluster), before);
+    oracle::assert_sound(&cluster);
+}
+
+#[test]
+fn a_cluster_of_13_archives_crashes_and_recovers() {
+    a_cluster_archives_crashes_and_recovers(Major::V13);
+}
+
+#[test]
+fn a_cluster_of_15_archives_crashes_and_recovers() {
+    a_cluster_archives_crashes_and_recovers(Major::V15);
+}
+
+#[test]
+fn a_cluster_of_17_archives_crashes_and_recovers() {
+    a_cluster_archives_crashes_and_recovers(Major::V17);
+}
+
+#[test]
+fn a_standby_follows_under_load_and_can_be_promoted() {
+    let mut primary = archived_cluster(Major::V15);
+    primary.create_tablespace("elsewhere");
+    primary.psql("create table there (id int) tablespace elsewhere");
+    Load::prepare(&primary, 1);
+    let standby = primary.standby("standby", Feed::Streaming);
+    Load::start(&primary, 2).stop();
+    primary.psql("insert into there values (1)");
+    standby.wait_caught_up(&primary);
+    assert_eq!(oracle::table_digests(&primary), oracle::table_digests(&standby));
+    standby.promote();
+    assert_eq!(standby.timeline(), 2);
+    oracle::assert_same_rows(&primary, &standby);
+}
+
+#[test]
+fn the_end_of_a_recovery_is_told() {
+    let mut source = archived_cluster(Major::V15);
+    let cases = [
+        ("promote", RecoveryEnd::Promoted),
+        ("pause", RecoveryEnd::Paused),
+        ("shutdown", RecoveryEnd::ShutDown),
+    ];
+    let copies = cases.map(|(action, end)| (source.cold_copy(action), action, end));
+    let mut broken = source.cold_copy("broken");
+    source.psql("select pg_create_restore_point('here')");
+    source.archive_all();
+    for (mut copy, action, end) in copies {
+        copy.set("restore_command", "cp ../%f %p");
+        copy.set("recovery_target_name", "here");
+        copy.set("recovery_target_action", action);
+        touch(&copy.data().join("recovery.signal"));
+        copy.recover_to(end);
+    }
+    broken.set("restore_command", "exit 200");
+    touch(&broken.data().join("recovery.signal"));
+    broken.recover_to(RecoveryEnd::Failed);
+}

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Whether a name may already be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,8 +95,14 @@ pub fn rename(from: &Path, to: &Path, existing: Existing) -> io::Result<()> {
 }
 
 /// Syncs a directory, so that the names in it survive power loss.
+///
+/// A file system that cannot sync directories (it answers `EINVAL`, as some network and FUSE ones do) is taken at its
+/// word, as PostgreSQL does.
 pub fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
+    match File::open(directory)?.sync_all() {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        other => other,
+    }
 }
 
 /// Syncs the directory that holds `path`.
@@ -103,20 +110,33 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
     sync_directory(parent_of(path))
 }
 
-/// Creates `directory` and its missing parents below `root` (which must exist), syncing each new name.
+/// Makes `directory` and its missing parents below `root` (which must exist) with `mode`, all their names durable.
+///
+/// A directory that another process made a moment ago may not have its name on disk yet, so young ones are synced
+/// again: what is put into them must not depend on whether that process lived to do it.
 pub fn create_directories(root: &Path, directory: &Path, mode: u32) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    if directory == root || directory.is_dir() {
+    debug_assert!(directory.starts_with(root), "a directory is made below its root");
+    if directory == root || is_settled_directory(directory) {
         return Ok(());
     }
     let parent = parent_of(directory);
     create_directories(root, parent, mode)?;
     match fs::DirBuilder::new().mode(mode).create(directory) {
-        Ok(()) => sync_directory(parent),
-        // Another writer made it; its name may not be on disk yet, and ours depends on it.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => sync_directory(parent),
-        Err(error) => Err(error),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => sync_directory(parent),
     }
+}
+
+/// Whether a directory is so old that the kernel has long written its name, and those of its parents, to disk.
+pub fn is_settled_directory(directory: &Path) -> bool {
+    const NAME_WRITTEN_BACK_AFTER: Duration = Duration::from_mins(10);
+    let age = |metadata: fs::Metadata| metadata.created().ok()?.elapsed().ok();
+    fs::metadata(directory)
+        .ok()
+        .filter(fs::Metadata::is_dir)
+        .and_then(age)
+        .is_some_and(|age| age > NAME_WRITTEN_BACK_AFTER)
 }
 
 fn parent_of(path: &Path) -> &Path {

@@ -21,6 +21,21 @@ where
     }
 }
 
+/// Runs blocking work whose failures have a type of their own; a panic in it goes on in the caller.
+///
+/// Dropping the future does not stop the work.
+#[expect(clippy::disallowed_methods, reason = "this is the replacement")]
+pub async fn unblock<T, F>(work: F) -> T
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+    }
+}
+
 /// Runs the futures of `work`, at most `limit` at a time, until all are done or one fails.
 pub async fn for_each<I, F>(limit: usize, work: I) -> Result<()>
 where

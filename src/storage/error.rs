@@ -15,6 +15,8 @@ pub enum StorageErrorKind {
     Denied,
     /// Network, server, disk or deadline; trying again may help.
     Unavailable,
+    /// The bytes that arrived are not the bytes that were stored.
+    Damaged,
     /// The store or its location is not what it must be: missing bucket, wrong answer, unsupported request.
     Invalid,
 }
@@ -68,6 +70,16 @@ impl StorageError {
         self.retry_after
     }
 
+    /// What the reader should do now, where it is known.
+    pub fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// Whether trying the same again may help.
+    pub fn is_unavailable(&self) -> bool {
+        self.kind == StorageErrorKind::Unavailable
+    }
+
     /// Whether an authenticated answer said that the object does not exist.
     pub fn is_not_found(&self) -> bool {
         self.kind == StorageErrorKind::NotFound
@@ -83,7 +95,7 @@ impl From<StorageError> for Error {
     /// An object that must exist and does not is damage; callers for whom absence is an answer look first.
     fn from(error: StorageError) -> Self {
         let kind = match error.kind {
-            StorageErrorKind::NotFound => ErrorKind::Damaged,
+            StorageErrorKind::NotFound | StorageErrorKind::Damaged => ErrorKind::Damaged,
             StorageErrorKind::AlreadyExists => ErrorKind::Refused,
             StorageErrorKind::Denied
             | StorageErrorKind::Unavailable

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use crate::durable::TEMPORARY_PREFIX;
+
 /// The name of an object below the repository root: `/`-separated, non-empty components of
-/// `[0-9A-Za-z._-]`, none of them `.` or `..`; at most 512 bytes.
+/// `[0-9A-Za-z._-]`, none of them `.` or `..` or beginning like walrs's temporary files; at most 512 bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey(String);
 
@@ -51,6 +53,11 @@ impl ObjectPrefix {
         if valid { Ok(Self(text)) } else { Err(InvalidKey(text)) }
     }
 
+    /// The prefix of what lies below `key`.
+    pub fn below(key: &ObjectKey) -> Self {
+        Self(format!("{key}/"))
+    }
+
     /// The prefix as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -59,7 +66,8 @@ impl ObjectPrefix {
 
 fn is_component(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    !text.is_empty() && text != "." && text != ".." && text.bytes().all(allowed)
+    let reserved = text == "." || text == ".." || text.starts_with(TEMPORARY_PREFIX);
+    !text.is_empty() && !reserved && text.bytes().all(allowed)
 }
 
 impl fmt::Display for ObjectKey {
@@ -83,5 +91,35 @@ impl fmt::Display for ObjectPrefix {
 impl fmt::Debug for ObjectPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}`", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_leaves_the_repository_or_looks_like_a_temporary_file_is_refused() {
+        for text in [
+            "",
+            "/a",
+            "a/",
+            "a//b",
+            ".",
+            "a/../b",
+            "./a",
+            "a b",
+            "a%2f",
+            ".walrs-tmp-1",
+            "a/.walrs-tmp-1/b",
+        ] {
+            assert_eq!(ObjectKey::parse(text), Err(InvalidKey(text.to_owned())), "`{text}`");
+        }
+    }
+
+    #[test]
+    fn a_prefix_ends_at_a_component() {
+        assert!(ObjectPrefix::parse("").is_ok() && ObjectPrefix::parse("a/b/").is_ok());
+        assert!(ObjectPrefix::parse("a/b").is_err() && ObjectPrefix::parse("/").is_err());
     }
 }

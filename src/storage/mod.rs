@@ -5,10 +5,12 @@
 
 mod body;
 mod error;
+mod fs;
 mod key;
 
 use std::fmt;
-use std::time::SystemTime;
+use std::ops::Range;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,6 +18,7 @@ use futures::stream::BoxStream;
 
 pub use body::Body;
 pub use error::{StorageError, StorageErrorKind};
+pub use fs::FsStorage;
 pub use key::{InvalidKey, ObjectKey, ObjectPrefix};
 
 /// The bytes of an object, in order. An error item ends the stream; a clean end means every byte arrived.
@@ -44,6 +47,19 @@ pub enum ByteRange {
         /// Number of bytes.
         length: u64,
     },
+}
+
+impl ByteRange {
+    /// The wanted bytes of an object of `size` bytes; `None` when the range begins at or past its end or is empty.
+    pub fn within(self, size: u64) -> Option<Range<u64>> {
+        match self {
+            Self::Full => Some(0..size),
+            Self::Span { offset, length } if offset < size && length > 0 => {
+                Some(offset..offset.saturating_add(length).min(size))
+            }
+            Self::Span { .. } => None,
+        }
+    }
 }
 
 /// What a store says about an object without its bytes.
@@ -86,6 +102,10 @@ pub trait Storage: fmt::Debug + fmt::Display + Send + Sync + 'static {
     ///
     /// The directory driver writes and removes an unnamed temporary file; S3 uses the `Date` of an answer.
     async fn now(&self) -> Result<SystemTime, StorageError>;
+
+    /// Removes what writers that died left behind where no listing shows it (temporary files, unfinished multipart
+    /// uploads), when it is older than `age` by the store's clock. Returns how many there were.
+    async fn remove_leftovers(&self, age: Duration) -> Result<u64, StorageError>;
 }
 
 /// Reads a whole small object into memory; more than `limit` bytes is `Invalid`.

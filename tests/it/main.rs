@@ -3,5 +3,6 @@
 //! Everything here runs against real PostgreSQL servers, real directories and real S3-protocol servers.
 
 mod layers;
+mod storage_contract;
 mod support;
 mod support_works;

@@ -9,12 +9,13 @@
 //! repository                              one cluster's WAL and backups as typed values
 //! container · storage                     bytes ⇄ sealed chunks; keys ⇄ byte streams
 //! postgres                                what PostgreSQL defines
-//! error · config · secret · durable · task · step
+//! error · config · secret · deadline · durable · task · step
 //! ```
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("walrs keeps file positions in usize and needs a 64-bit platform");
 
+pub mod deadline;
 pub mod durable;
 pub mod error;
 pub mod postgres;

@@ -4,9 +4,12 @@
 //! (`repository/layout.rs`) or what the bytes are (`container/`).
 
 mod body;
+mod connect;
 mod error;
 mod fs;
 mod key;
+mod s3;
+mod url;
 
 use std::fmt;
 use std::ops::Range;
@@ -17,9 +20,12 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 pub use body::Body;
+pub use connect::{ConnectOptions, connect};
 pub use error::{StorageError, StorageErrorKind};
 pub use fs::FsStorage;
 pub use key::{InvalidKey, ObjectKey, ObjectPrefix};
+pub use s3::{Addressing, S3Options, ServerSideEncryption, StaticCredentials};
+pub use url::{BucketLocation, RepositoryUrl};
 
 /// The bytes of an object, in order. An error item ends the stream; a clean end means every byte arrived.
 pub type ByteStream = BoxStream<'static, Result<Bytes, StorageError>>;

@@ -1,0 +1,34 @@
+//! From a URL to a store: the table of schemes.
+
+use std::sync::Arc;
+
+use super::{FsStorage, RepositoryUrl, S3Options, Storage};
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
+
+/// Everything that decides which store is used and how.
+#[derive(Debug, Clone)]
+pub struct ConnectOptions {
+    /// Where the repository lies.
+    pub url: RepositoryUrl,
+    /// Settings for `s3://`.
+    pub s3: S3Options,
+    /// When the command gives up.
+    pub deadline: Deadline,
+}
+
+/// The store behind a URL, with retries and timeouts where there is a network.
+///
+/// Nothing is asked of the store yet. Whether it honours conditional create is not known here; on one that does not,
+/// wrap the result in [`super::SingleWriter`].
+pub async fn connect(options: &ConnectOptions) -> Result<Arc<dyn Storage>> {
+    match &options.url {
+        RepositoryUrl::Directory(path) => Ok(Arc::new(FsStorage::new(path))),
+        RepositoryUrl::S3(_) => Err(Error::usage("the S3 driver is not in this build")),
+        RepositoryUrl::Gcs(_) => Err(Error::usage(format!(
+            "cannot use `{}`: this version has no Google Cloud Storage driver",
+            options.url
+        ))
+        .hint("use a directory or an S3-protocol store")),
+    }
+}

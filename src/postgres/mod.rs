@@ -6,22 +6,39 @@
 
 mod bytes;
 mod control_file;
+mod data_directory;
+mod filenode_map;
 mod lsn;
+mod page;
+mod page_checksum;
+mod postmaster;
+mod relation_name;
 mod segment;
 mod system_identifier;
+mod tablespace;
 mod text;
 mod timeline;
+mod version;
 mod wal_header;
 mod wal_tail;
 
 pub use control_file::{
     CONTROL_FILE, ControlFile, ControlFileDefect, DataChecksums, DatabaseState, WalLevel,
 };
+pub use data_directory::{
+    EntryKind, FileContent, OWN_PREFIX, Place, SPOOL_DIRECTORY, SkipReason, Verdict, WITNESS_PREFIX,
+};
+pub use filenode_map::{FILENODE_MAP, filenode_map_is_intact};
 pub use lsn::Lsn;
+pub use page::{BlockNumber, PageState, page_lsn, verify_page};
+pub use postmaster::{POSTMASTER_PID, PostmasterPid};
+pub use relation_name::{Fork, RelationFile, RelationNumber, UnloggedRelations};
 pub use segment::{SegmentName, SegmentNumber, SegmentSize, WalFileName};
 pub use system_identifier::SystemIdentifier;
+pub use tablespace::{TABLESPACE_LINKS, Tablespace, TablespaceId, TablespaceLocation};
 pub use text::Malformed;
 pub use timeline::{HistoryDefect, HistoryEntry, HistoryName, TimelineHistory, TimelineId};
+pub use version::{MajorVersion, VERSION_FILE, VersionDirectory};
 pub use wal_header::{
     ExpectedCluster, LONG_HEADER_BYTES, LongHeader, PageHeader, SegmentDefect, WalMagic,
     check_every_page, check_segment,

@@ -3,6 +3,7 @@
 //! Everything here runs against real PostgreSQL servers, real directories and real S3-protocol servers.
 
 mod layers;
+mod postgres_layer;
 mod storage_contract;
 mod support;
 mod support_works;

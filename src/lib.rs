@@ -15,10 +15,12 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("walrs keeps file positions in usize and needs a 64-bit platform");
 
+pub mod container;
 pub mod deadline;
 pub mod durable;
 pub mod error;
 pub mod postgres;
+pub mod secret;
 pub mod step;
 pub mod storage;
 pub mod task;

@@ -72,13 +72,14 @@ need() {
 }
 
 install_packages() {
-    local no_cluster=/etc/postgresql-common/createcluster.d/walrs-ci.conf
+    local no_cluster=/etc/postgresql-common/createcluster.d/walrs-ci.conf status=0
     # Debian starts a server on port 5432 with a new installation; nobody asked for that one.
     mkdir -p "${no_cluster%/*}"
     printf 'create_main_cluster = false\n' >"$no_cluster"
     apt-get update
-    DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$@"
+    DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$@" || status=$?
     rm "$no_cluster"
+    return $status
 }
 
 # In front of a command: runs it in `/` as the user of throw-away servers (postgres when root, else the current one),

@@ -2,6 +2,8 @@
 //!
 //! Everything here runs against real PostgreSQL servers, real directories and real S3-protocol servers.
 
+#![expect(clippy::unwrap_used, reason = "tests end by panicking, in their helpers too")]
+
 mod layers;
 mod postgres_layer;
 mod storage_contract;

@@ -1,11 +1,12 @@
 //! Running programs to their end, and where the walrs binary under test lies.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use super::user::ServerUser;
 
@@ -87,9 +88,16 @@ pub(crate) fn walrs_binary() -> &'static Path {
 /// A checkout below a home directory is closed to user `postgres`. The copy has a fixed name, so that runs replace
 /// it instead of piling up.
 pub(crate) fn reachable_copy(path: &Path) -> PathBuf {
+    static COPIES: Mutex<BTreeMap<PathBuf, PathBuf>> = Mutex::new(BTreeMap::new());
     if !ServerUser::get().differs_from_caller() || is_reachable(path) {
         return path.to_owned();
     }
+    // Held while copying: another test must not run half a binary.
+    let mut copies = COPIES.lock().expect("no panic while copying");
+    copies.entry(path.to_owned()).or_insert_with(|| copy_for_everyone(path)).clone()
+}
+
+fn copy_for_everyone(path: &Path) -> PathBuf {
     let identity = blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex();
     let directory = std::env::temp_dir().join(format!("walrs-test-binaries-{}", &identity[..16]));
     fs::create_dir_all(&directory).expect("the temporary directory is writable");

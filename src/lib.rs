@@ -9,17 +9,21 @@
 //! repository                              one cluster's WAL and backups as typed values
 //! container · storage                     bytes ⇄ sealed chunks; keys ⇄ byte streams
 //! postgres                                what PostgreSQL defines
-//! error · config · secret · deadline · durable · task · step
+//! error · config · secret · deadline · durable · progress · task · step
 //! ```
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("walrs keeps file positions in usize and needs a 64-bit platform");
 
+pub mod cli;
+pub mod config;
 pub mod container;
 pub mod deadline;
 pub mod durable;
 pub mod error;
 pub mod postgres;
+pub mod progress;
+pub mod repository;
 pub mod secret;
 pub mod step;
 pub mod storage;

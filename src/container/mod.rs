@@ -37,7 +37,7 @@ pub use identity::{
 };
 pub use key_file::{generate_key_file, parse_key, read_key_file, read_passphrase_file};
 pub use keys::{KeyDerivation, KeySlot, KeySource, RepositoryKey};
-pub use prelude::{ContentFacts, Head, PRELUDE_LIMIT_BYTES, prelude_length};
+pub use prelude::{ContentFacts, Head, PRELUDE_LIMIT_BYTES, claimed_cluster, prelude_length};
 pub use reader::{ObjectReader, decode};
 pub use sealing::Sealing;
 pub use sequence::INDEX_LIMIT_BYTES;

@@ -95,6 +95,17 @@ pub fn prelude_length(first_bytes: &[u8]) -> Result<usize> {
     frame_length(first_bytes).map_err(|damage| damage.of("the object"))
 }
 
+/// The system identifier that the prelude at the beginning of an object claims; opening the object proves it.
+pub fn claimed_cluster(first_bytes: &[u8]) -> Result<SystemIdentifier> {
+    const POSITION: usize = FRAME_HEADER_BYTES + 32;
+    frame_length(first_bytes)
+        .and_then(|_| {
+            array_at(first_bytes, POSITION).ok_or_else(|| Damage::new("it ends within its prelude"))
+        })
+        .map(|bytes| SystemIdentifier::new(u64::from_le_bytes(bytes)))
+        .map_err(|damage| damage.of("the object"))
+}
+
 fn frame_length(first_bytes: &[u8]) -> Checked<usize> {
     let (Some(magic), Some(payload)) = (array_at(first_bytes, 0), array_at(first_bytes, 4)) else {
         return Err(Damage::new("it ends within its prelude"));

@@ -1,0 +1,155 @@
+//! What every command starts from: configuration, store, repository, data directory.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Globals, output};
+use crate::config::{Config, Environment, Overrides, S3Settings, Settings};
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
+use crate::postgres::{ControlFile, SystemIdentifier};
+use crate::repository::{Creation, Opening, Repository, Site};
+use crate::storage::{self, Addressing, ConnectOptions, RepositoryUrl, S3Options, Storage};
+
+/// The loaded configuration and the options of every command.
+pub struct Context {
+    /// The layered configuration.
+    pub config: Config,
+    /// The same, parsed.
+    pub settings: Settings,
+    globals: Globals,
+}
+
+impl Context {
+    /// Loads and parses the configuration.
+    pub fn load(globals: Globals) -> Result<Self> {
+        let config = Config::load(
+            globals.config.as_deref(),
+            overrides(&globals)?,
+            Environment::of_process(),
+        )?;
+        let settings = config.settings()?;
+        Ok(Self { config, settings, globals })
+    }
+
+    /// The id that `--repository-id` demands.
+    pub fn expected_repository(&self) -> Option<crate::container::RepositoryId> {
+        self.globals.repository_id
+    }
+
+    /// The cluster that `--system-identifier` names.
+    pub fn named_cluster(&self) -> Option<SystemIdentifier> {
+        self.globals.system_identifier
+    }
+
+    /// The store at the configured URL; nothing is asked of it yet.
+    pub async fn storage(&self, deadline: Deadline) -> Result<Arc<dyn Storage>> {
+        let url = self.settings.repository.as_deref().ok_or_else(|| {
+            Error::usage("no repository is configured")
+                .hint("set `WALRS_REPOSITORY`, or `repository` in `/etc/walrs/walrs.toml`")
+        })?;
+        let url: RepositoryUrl = url.parse()?;
+        storage::connect(&ConnectOptions { url, s3: s3_options(&self.settings.s3)?, deadline })
+            .await
+    }
+
+    /// Opens the repository as `creation` allows.
+    pub async fn open(
+        &self,
+        deadline: Deadline,
+        site: Option<&Site>,
+        creation: Creation,
+    ) -> Result<Repository> {
+        let storage = self.storage(deadline).await?;
+        let expected = self.globals.repository_id;
+        Opening { storage, settings: &self.settings, site, expected }.open(creation).await
+    }
+
+    /// Opens the repository, which must exist; the configured data directory's witness is compared.
+    pub async fn repository(&self, deadline: Deadline) -> Result<Repository> {
+        let site = self.site()?;
+        let reason = "this command never makes a repository".to_owned();
+        self.open(deadline, site.as_ref(), Creation::Refused(reason)).await
+    }
+
+    /// The data directory, which the command needs.
+    pub fn pgdata(&self) -> Result<&Path> {
+        self.settings.pgdata.as_deref().ok_or_else(|| {
+            Error::usage("no data directory is configured")
+                .hint("set `PGDATA`, or give `--pgdata DIR`")
+        })
+    }
+
+    /// The site of the configured data directory; none when none is configured or it is not there.
+    pub fn site(&self) -> Result<Option<Site>> {
+        match self.settings.pgdata.as_deref().filter(|pgdata| pgdata.is_dir()) {
+            Some(pgdata) => Ok(Some(self.site_of(pgdata)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The site of a data directory.
+    pub fn site_of(&self, pgdata: &Path) -> Result<Site> {
+        Site::locate(pgdata, self.settings.spool.as_deref())
+    }
+
+    /// The cluster that is meant: `--system-identifier`, else the data directory's, else the repository's newest, said on stderr.
+    pub fn cluster(&self, repository: &Repository) -> Result<SystemIdentifier> {
+        if let Some(cluster) = self.globals.system_identifier {
+            repository.authorise(cluster)?;
+            return Ok(cluster);
+        }
+        if let Some(pgdata) =
+            self.settings.pgdata.as_deref().filter(|pgdata| has_control_file(pgdata))
+        {
+            let cluster = ControlFile::read(pgdata)?.system_identifier;
+            repository.authorise(cluster)?;
+            return Ok(cluster);
+        }
+        let cluster = repository.newest_cluster();
+        if repository.epochs().len() > 1 {
+            output::note(&format!(
+                "note: cluster {cluster} is meant, the newest of the repository; name another with --system-identifier"
+            ));
+        }
+        Ok(cluster)
+    }
+
+    /// Every flag that a command written into another program's configuration needs to behave like this one.
+    pub fn configuration_file(&self) -> Option<PathBuf> {
+        self.config.file().map(Path::to_owned)
+    }
+}
+
+fn has_control_file(pgdata: &Path) -> bool {
+    pgdata.join("global/pg_control").exists()
+}
+
+fn overrides(globals: &Globals) -> Result<Overrides> {
+    let mut overrides = Overrides::new();
+    if let Some(url) = &globals.repository {
+        overrides.push(("repository", url.clone()));
+    }
+    if let Some(pgdata) = &globals.pgdata {
+        let text = pgdata.to_str().ok_or_else(|| Error::usage("`--pgdata` is no UTF-8"))?;
+        overrides.push(("pgdata", text.to_owned()));
+    }
+    Ok(overrides)
+}
+
+fn s3_options(settings: &S3Settings) -> Result<S3Options> {
+    let addressing = settings.path_style.map(|path_style| match path_style {
+        true => Addressing::Path,
+        false => Addressing::VirtualHost,
+    });
+    Ok(S3Options {
+        endpoint: settings.endpoint.clone(),
+        region: settings.region.clone(),
+        addressing,
+        storage_class: settings.storage_class.clone(),
+        encryption: settings.sse.as_deref().map(str::parse).transpose()?,
+        kms_key_id: settings.sse_kms_key_id.clone(),
+        ca_file: settings.ca_file.clone(),
+        ..S3Options::default()
+    })
+}

@@ -1,0 +1,146 @@
+//! How a run ends: outcomes, and the exit status that each verb gives them (`product.md`, exit codes).
+//!
+//! `restore_command` and `archive_command` read statuses in opposite ways: for the first, 1–125 means "no such file" and
+//! ends recovery; for the second, anything above 125 kills the archiver uncounted.
+
+use std::ffi::OsString;
+
+use crate::error::Error;
+
+const FETCH: &str = "wal-fetch";
+const PUSH: &str = "wal-push";
+/// `wal-fetch` could not find out: PostgreSQL must stop, not promote.
+const COULD_NOT_FIND_OUT: u8 = 255;
+
+/// How a command ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done, or already so.
+    Done,
+    /// The backup is complete and records damaged pages of the cluster.
+    BadPages,
+    /// `wal-fetch`: an authenticated answer proved that the file does not exist.
+    ProvenAbsent,
+    /// `wal-fetch` on a standby: failed, and PostgreSQL is to ask again with this status.
+    AskAgain(u8),
+}
+
+/// The statuses of the verb that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statuses {
+    verb: Option<String>,
+}
+
+impl Statuses {
+    /// Finds the verb: the first known one among the arguments.
+    pub fn of(arguments: &[OsString], known: &[String]) -> Self {
+        let mut texts = arguments.iter().skip(1).filter_map(|argument| argument.to_str());
+        let verb = texts.find(|text| known.iter().any(|verb| verb == text)).map(str::to_owned);
+        Self { verb }
+    }
+
+    /// The verb, if one is known.
+    pub fn verb(&self) -> Option<&str> {
+        self.verb.as_deref()
+    }
+
+    fn cautious(&self) -> bool {
+        matches!(self.verb(), None | Some(FETCH))
+    }
+
+    /// Of a run that did not fail.
+    pub fn of_outcome(&self, outcome: Outcome) -> u8 {
+        match outcome {
+            Outcome::Done => 0,
+            Outcome::ProvenAbsent => 1,
+            Outcome::BadPages => 6,
+            Outcome::AskAgain(status) => status,
+        }
+    }
+
+    /// Of a failed run.
+    pub fn of_error(&self, error: &Error) -> u8 {
+        if self.cautious() { COULD_NOT_FIND_OUT } else { error.kind().exit_code() }
+    }
+
+    /// Of wrong arguments.
+    pub fn of_usage(&self) -> u8 {
+        if self.cautious() { COULD_NOT_FIND_OUT } else { 2 }
+    }
+
+    /// Of `--help`.
+    ///
+    /// Without a verb, or in a `restore_command`, even help must not look like "delivered" or "no such file".
+    pub fn of_help(&self) -> u8 {
+        match self.verb() {
+            None | Some(FETCH) => COULD_NOT_FIND_OUT,
+            // Nothing was archived.
+            Some(PUSH) => 2,
+            Some(_) => 0,
+        }
+    }
+
+    /// Of a panic.
+    pub fn of_panic(&self) -> u8 {
+        if self.cautious() { COULD_NOT_FIND_OUT } else { 70 }
+    }
+}
+
+/// The runtime for a verb: PostgreSQL starts the WAL verbs once per segment, so they get no thread pool.
+pub(super) fn runtime(verb: Option<&str>) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = match verb {
+        Some(FETCH | PUSH) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.enable_all().build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statuses(line: &str) -> Statuses {
+        let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        Statuses::of(&arguments, &["wal-fetch", "wal-push", "config"].map(str::to_owned))
+    }
+
+    /// F2
+    #[test]
+    fn nothing_but_proven_absence_gives_wal_fetch_a_status_below_126() {
+        for line in
+            ["walrs wal-fetch", "walrs --config x wal-fetch a b", "walrs", "walrs wal-fetsh a b"]
+        {
+            let statuses = statuses(line);
+            assert_eq!(statuses.of_usage(), 255, "{line}");
+            assert_eq!(statuses.of_help(), 255, "{line}");
+            assert_eq!(statuses.of_panic(), 255, "{line}");
+            for error in [
+                Error::usage("x"),
+                Error::nothing_matched("x"),
+                Error::damaged("x"),
+                Error::bug("x"),
+            ] {
+                assert_eq!(statuses.of_error(&error), 255, "{line}");
+            }
+        }
+        assert_eq!(statuses("walrs wal-fetch a b").of_outcome(Outcome::ProvenAbsent), 1);
+    }
+
+    /// W10
+    #[test]
+    fn wal_push_stays_within_1_to_125() {
+        let statuses = statuses("walrs wal-push x");
+        let errors = [
+            Error::usage("x"),
+            Error::refused("x"),
+            Error::unavailable("x"),
+            Error::damaged("x"),
+            Error::bug("x"),
+        ];
+        let failures = errors.iter().map(|error| statuses.of_error(error));
+        for status in failures.chain([statuses.of_usage(), statuses.of_help(), statuses.of_panic()])
+        {
+            assert!((1..=125).contains(&status), "{status}");
+        }
+    }
+}

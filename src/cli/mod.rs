@@ -1,0 +1,151 @@
+//! The command line: one thin file per verb, each parse → call → print.
+//!
+//! Owns arguments, output, exit codes and the runtime. Does not own what a command does.
+
+mod context;
+mod exit;
+mod init;
+mod key;
+mod logging;
+mod output;
+mod show_config;
+
+use std::ffi::OsString;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::container::RepositoryId;
+use crate::error::{Error, Result};
+use crate::postgres::SystemIdentifier;
+
+pub use context::Context;
+pub use exit::{Outcome, Statuses};
+
+/// PostgreSQL WAL archiving, physical backups and point-in-time restore.
+#[derive(Debug, Parser)]
+#[command(name = "walrs", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "The first three lines to write:\n  \
+    archive_command = 'walrs wal-push %p'\n  \
+    restore_command = 'walrs wal-fetch %f %p'\n  \
+    walrs backup-push                      # on a schedule")]
+struct Arguments {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
+pub struct Globals {
+    /// Configuration file [default: /etc/walrs/walrs.toml when it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[arg(long, global = true, value_name = "URL")]
+    #[arg(help = "Repository: file:///dir, an absolute path, or s3://bucket/prefix")]
+    repository: Option<String>,
+    /// Refuse any other repository than the one with this id
+    #[arg(long, global = true, value_name = "ID")]
+    repository_id: Option<RepositoryId>,
+    /// Data directory
+    #[arg(long, global = true, value_name = "DIR")]
+    pgdata: Option<PathBuf>,
+    /// Cluster that is meant where there is no data directory
+    #[arg(long, global = true, value_name = "NUMBER")]
+    system_identifier: Option<SystemIdentifier>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a repository, or add a cluster to one
+    Init(init::Args),
+    /// Add, list or remove the keys that open an encrypted repository
+    Key(key::Args),
+    /// Print the effective configuration with the origin of every value
+    Config(show_config::Args),
+    /// Print the completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Command {
+    async fn run(self, context: &Context) -> Result<Outcome> {
+        match self {
+            Self::Init(args) => init::run(args, context).await,
+            Self::Key(args) => key::run(args, context).await,
+            Self::Config(args) => show_config::run(&args, context),
+            Self::Completions { shell } => completions(shell),
+        }
+    }
+}
+
+/// Runs the program and maps every way it can end to an exit code; prints an error once.
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    keep_secrets_out_of_core_dumps();
+    // The statuses are settled before anything is parsed: PostgreSQL reads a wrong one as "end of WAL" (F2, W10).
+    let statuses = Statuses::of(&arguments, &known_verbs());
+    let run = std::panic::catch_unwind(AssertUnwindSafe(|| run(arguments, &statuses)));
+    ExitCode::from(run.unwrap_or_else(|_| statuses.of_panic()))
+}
+
+fn run(arguments: Vec<OsString>, statuses: &Statuses) -> u8 {
+    let parsed = Arguments::command()
+        .try_get_matches_from(arguments)
+        .and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = match parsed {
+        Ok(arguments) => arguments,
+        Err(error) => return print_usage(&error, statuses),
+    };
+    match execute(arguments, statuses) {
+        Ok(outcome) => statuses.of_outcome(outcome),
+        Err(error) => {
+            output::error(&error);
+            statuses.of_error(&error)
+        }
+    }
+}
+
+fn execute(arguments: Arguments, statuses: &Statuses) -> Result<Outcome> {
+    logging::start(statuses.verb());
+    let context = Context::load(arguments.globals)?;
+    let runtime = exit::runtime(statuses.verb())
+        .map_err(|source| Error::unavailable("cannot start the runtime").because(source))?;
+    let outcome = runtime.block_on(arguments.command.run(&context));
+    // Work that was given up, such as a read from a dead disk, must not keep the process.
+    runtime.shutdown_background();
+    outcome
+}
+
+fn print_usage(error: &clap::Error, statuses: &Statuses) -> u8 {
+    // Where standard output is gone there is nobody left to tell.
+    let _ = error.print();
+    match error.kind() {
+        clap::error::ErrorKind::DisplayVersion => 0,
+        clap::error::ErrorKind::DisplayHelp => statuses.of_help(),
+        _ => statuses.of_usage(),
+    }
+}
+
+fn known_verbs() -> Vec<String> {
+    Arguments::command().get_subcommands().map(|command| command.get_name().to_owned()).collect()
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<Outcome> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "walrs", &mut script);
+    output::bytes(&script)?;
+    Ok(Outcome::Done)
+}
+
+/// K2: a core dump would carry keys. A failure is harmless to go on with, and there is nobody to tell yet.
+fn keep_secrets_out_of_core_dumps() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}

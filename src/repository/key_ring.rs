@@ -1,0 +1,118 @@
+//! The configured key, and the slots of a repository that it opens.
+
+use std::process::Command;
+
+use futures::TryStreamExt;
+
+use super::layout::{ObjectName, prefix};
+use super::{Created, read_control};
+use crate::config::EncryptionSettings;
+use crate::container::{
+    KeyId, KeySlot, KeySource, RepositoryId, RepositoryKey, parse_key, read_key_file,
+    read_passphrase_file,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::Storage;
+
+/// The key that the configuration names, read once.
+pub struct KeyRing {
+    source: Option<KeySource>,
+}
+
+impl KeyRing {
+    /// Reads the configured key file, runs the key command, or reads the passphrase file.
+    ///
+    /// More than one of them is a usage error; none is an empty ring.
+    pub fn read(settings: &EncryptionSettings) -> Result<Self> {
+        let source = match (&settings.key_file, &settings.key_command, &settings.passphrase_file) {
+            (None, None, None) => None,
+            (Some(path), None, None) => Some(KeySource::KeyFile(read_key_file(path)?)),
+            (None, Some(command), None) => Some(KeySource::KeyFile(run_key_command(command)?)),
+            (None, None, Some(path)) => Some(KeySource::passphrase(read_passphrase_file(path)?)?),
+            _ => {
+                return Err(Error::usage("more than one encryption key is configured").hint(
+                    "set one of `encryption.key_file`, `encryption.key_command`, `encryption.passphrase_file`",
+                ));
+            }
+        };
+        Ok(Self { source })
+    }
+
+    /// A ring with a key that was just made.
+    pub(super) fn holding(source: Option<KeySource>) -> Self {
+        Self { source }
+    }
+
+    /// The configured key, if any.
+    pub fn source(&self) -> Option<&KeySource> {
+        self.source.as_ref()
+    }
+
+    /// Whether only a passphrase is configured, which is too slow for archiving.
+    pub fn is_passphrase(&self) -> bool {
+        matches!(self.source, Some(KeySource::Passphrase(_)))
+    }
+
+    /// Opens the repository key through whichever slot fits.
+    pub(super) async fn unlock(
+        &self,
+        storage: &dyn Storage,
+        repository: RepositoryId,
+        key: KeyId,
+    ) -> Result<RepositoryKey> {
+        let Some(source) = &self.source else {
+            return Err(Error::usage(format!(
+                "the repository `{storage}` is encrypted and no key is configured"
+            ))
+            .hint("set `encryption.key_file` (or `encryption.key_command`)"));
+        };
+        let slots = slots(storage, key).await?;
+        for slot in slots.iter().filter(|slot| slot.derivation() == source.derivation()) {
+            match slot.unwrap(&repository, source) {
+                Ok(key) => return Ok(key),
+                // Another slot may have been made for this key.
+                Err(error) if error.kind() == ErrorKind::Usage => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::usage(format!(
+            "the configured key opens none of the {} key slots of `{storage}`",
+            slots.len()
+        ))
+        .hint("is it the key of another repository? `walrs key list` shows the slots"))
+    }
+}
+
+/// Every slot of a key, in the order of their names.
+pub(super) async fn slots(storage: &dyn Storage, key: KeyId) -> Result<Vec<KeySlot>> {
+    let mut slots = Vec::new();
+    let mut listing = storage.list(&prefix::key_slots(&key), None);
+    while let Some(info) = listing.try_next().await? {
+        let Some(name @ ObjectName::KeySlot(..)) = ObjectName::parse(&info.key) else { continue };
+        let slot = read_control(storage, &name).await?;
+        // A slot that vanished since the listing was removed on purpose.
+        slots.extend(slot);
+    }
+    Ok(slots)
+}
+
+/// Stores a slot; `Existed` cannot happen with random ids, but is the caller's to refuse.
+pub(super) async fn put_slot(storage: &dyn Storage, slot: &KeySlot) -> Result<Created> {
+    let name = ObjectName::KeySlot(slot.key_id(), slot.slot_id());
+    super::put_create(storage, &name, crate::container::seal_control(slot)?.into()).await
+}
+
+fn run_key_command(command: &str) -> Result<crate::secret::Secret<[u8; 32]>> {
+    let failed = || Error::unavailable("`encryption.key_command` failed");
+    let output = Command::new("/bin/sh")
+        .args(["-c", command])
+        .stdin(std::process::Stdio::null())
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .map_err(|source| failed().because(source))?;
+    if !output.status.success() {
+        return Err(failed().because(format!("it ended with {}", output.status)));
+    }
+    let printed = zeroize::Zeroizing::new(output.stdout);
+    parse_key(&printed).map_err(|error| error.context("`encryption.key_command` printed no key"))
+}

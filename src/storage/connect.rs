@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{FsStorage, RepositoryUrl, S3Options, Storage};
+use super::{FsStorage, RepositoryUrl, RetryPolicy, Retrying, S3Options, S3Storage, Storage};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 
@@ -24,7 +24,11 @@ pub struct ConnectOptions {
 pub async fn connect(options: &ConnectOptions) -> Result<Arc<dyn Storage>> {
     match &options.url {
         RepositoryUrl::Directory(path) => Ok(Arc::new(FsStorage::new(path))),
-        RepositoryUrl::S3(_) => Err(Error::usage("the S3 driver is not in this build")),
+        RepositoryUrl::S3(location) => {
+            let policy = RetryPolicy::until(options.deadline);
+            let driver = S3Storage::new(location.clone(), &options.s3, policy).await?;
+            Ok(Arc::new(Retrying::new(Arc::new(driver), policy)))
+        }
         RepositoryUrl::Gcs(_) => Err(Error::usage(format!(
             "cannot use `{}`: this version has no Google Cloud Storage driver",
             options.url

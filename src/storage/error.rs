@@ -17,7 +17,8 @@ pub enum StorageErrorKind {
     Unavailable,
     /// The bytes that arrived are not the bytes that were stored.
     Damaged,
-    /// The store or its location is not what it must be: missing bucket, wrong answer, unsupported request.
+    /// The store or its location is not what it must be (missing bucket, wrong answer, unsupported request), or the
+    /// body of a put could not be produced. Trying again does not help.
     Invalid,
 }
 

@@ -5,9 +5,12 @@
 
 mod body;
 mod connect;
+mod decorators;
 mod error;
 mod fs;
 mod key;
+mod probe;
+mod retry;
 mod s3;
 mod url;
 
@@ -21,10 +24,13 @@ use futures::stream::BoxStream;
 
 pub use body::Body;
 pub use connect::{ConnectOptions, connect};
+pub use decorators::{Retrying, SingleWriter};
 pub use error::{StorageError, StorageErrorKind};
 pub use fs::FsStorage;
 pub use key::{InvalidKey, ObjectKey, ObjectPrefix};
-pub use s3::{Addressing, S3Options, ServerSideEncryption, StaticCredentials};
+pub use probe::{ConditionalCreate, probe_conditional_create};
+pub use retry::RetryPolicy;
+pub use s3::{Addressing, S3Options, S3Storage, ServerSideEncryption, StaticCredentials};
 pub use url::{BucketLocation, RepositoryUrl};
 
 /// The bytes of an object, in order. An error item ends the stream; a clean end means every byte arrived.

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use walrs::storage::{
     Body, ByteRange, FsStorage, ObjectKey, ObjectPrefix, PutMode, Storage, StorageError,
-    StorageErrorKind, read_all,
+    StorageErrorKind, connect, read_all,
 };
 
+use crate::support::s3_server::S3Server;
 use crate::support::scratch::Scratch;
 
 /// A store to hold the claims against, and what keeps it alive.
@@ -24,9 +25,16 @@ async fn directory() -> Store {
     Store { storage: Arc::new(storage), _keep: Box::new(scratch) }
 }
 
+async fn s3() -> Store {
+    let server = S3Server::start();
+    let storage = connect(&server.options("contract/main")).await.expect("usable options");
+    Store { storage, _keep: Box::new(server) }
+}
+
 macro_rules! every_driver {
     ($($(#[doc = $text:literal])+ $claim:ident)*) => {
         every_driver!(@of directory: $($claim)*);
+        every_driver!(@of s3: $($claim)*);
     };
     (@of $driver:ident: $($claim:ident)*) => {
         mod $driver {
@@ -113,7 +121,7 @@ async fn a_body_that_fails_halfway_stores_nothing(storage: &Arc<dyn Storage>) {
         });
         let failure = storage.put(&key("packs/1"), body, PutMode::Create).await;
         let failure = failure.expect_err("the body failed");
-        assert_eq!(failure.kind(), StorageErrorKind::Unavailable, "{failure}");
+        assert_eq!(failure.kind(), StorageErrorKind::Invalid, "{failure}");
     }
     assert_eq!(keys(storage, "", None).await, [""; 0]);
     put(storage, "packs/1", b"whole").await.expect("the name is free");

@@ -56,7 +56,10 @@ async fn put_stream(
     let write = task::unblock(move || store(&root, &key, mode, |file| drain(receiver, file)));
     let (fed, stored) = tokio::join!(feed(body, sender), write);
     // When the content could not be produced, that is the cause; the writer saw a channel without an end.
-    fed.map_err(|error| failure::of("cannot produce the content of", location, error))?;
+    fed.map_err(|error| {
+        let what = format!("cannot produce the content of `{location}`");
+        StorageError::new(StorageErrorKind::Invalid, what).because(error)
+    })?;
     stored
 }
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use aws_sdk_s3::types;
+
 use crate::error::{Error, Result};
 
 /// Settings of an S3-protocol store; the default is AWS with its standard credential chain.
@@ -69,6 +71,16 @@ pub enum ServerSideEncryption {
     Kms,
     /// `aws:kms:dsse`: the same in two layers.
     KmsTwoLayers,
+}
+
+impl From<ServerSideEncryption> for types::ServerSideEncryption {
+    fn from(encryption: ServerSideEncryption) -> Self {
+        match encryption {
+            ServerSideEncryption::StoreKeys => Self::Aes256,
+            ServerSideEncryption::Kms => Self::AwsKms,
+            ServerSideEncryption::KmsTwoLayers => Self::AwsKmsDsse,
+        }
+    }
 }
 
 impl FromStr for ServerSideEncryption {

@@ -14,6 +14,7 @@ pub(crate) mod postmaster;
 pub(crate) mod program;
 pub(crate) mod recovery;
 pub(crate) mod repository;
+pub(crate) mod s3_server;
 pub(crate) mod scratch;
 pub(crate) mod standby;
 pub(crate) mod user;

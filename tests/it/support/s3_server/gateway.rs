@@ -1,0 +1,178 @@
+//! Between the wire and `s3s-fs`: one change at a time, and what S3 has and `s3s-fs` has not.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::{Method, Request, Response};
+use s3s::service::S3Service;
+
+use super::answers::{self, Seen, Upload};
+use super::fault::{Effect, Fault};
+
+/// The store and the rules that its clients meet.
+pub(super) struct Gateway {
+    store: S3Service,
+    bucket: PathBuf,
+    faults: Mutex<Vec<Fault>>,
+    seen: Mutex<Vec<Seen>>,
+    uploads: Mutex<Vec<Upload>>,
+    /// Held while something changes: it makes "create when absent" atomic.
+    changing: tokio::sync::Mutex<()>,
+}
+
+impl Gateway {
+    pub(super) fn new(store: S3Service, bucket: PathBuf) -> Self {
+        let (faults, seen, uploads) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { store, bucket, faults, seen, uploads, changing: tokio::sync::Mutex::new(()) }
+    }
+
+    pub(super) fn faults(&self) -> MutexGuard<'_, Vec<Fault>> {
+        self.faults.lock().expect("no panic while held")
+    }
+
+    pub(super) fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
+        self.seen.lock().expect("no panic while held")
+    }
+
+    pub(super) fn uploads(&self) -> MutexGuard<'_, Vec<Upload>> {
+        self.uploads.lock().expect("no panic while held")
+    }
+
+    /// Records a request and finds what shall happen to it.
+    pub(super) fn note(&self, request: &Request<Bytes>) -> Option<Effect> {
+        let (method, target) = (request.method().as_str(), target(request));
+        let (method, bytes) = (method.to_owned(), request.body().len());
+        let effect = self.faults().iter_mut().find_map(|fault| fault.strike(&method, &target));
+        self.seen().push(Seen { method, target, bytes });
+        effect
+    }
+
+    /// The store's answer.
+    pub(super) async fn answer(&self, request: Request<Bytes>) -> Response<Bytes> {
+        let _alone = match *request.method() {
+            Method::GET | Method::HEAD => None,
+            _ => Some(self.changing.lock().await),
+        };
+        if !self.names_existing_bucket(&request) {
+            return answers::error(404, "NoSuchBucket");
+        }
+        if self.names_directory(&request) {
+            return answers::error(404, "NoSuchKey");
+        }
+        if !checksum_fits(&request) {
+            return answers::error(400, "BadDigest");
+        }
+        let (asked, version) = (Asked::of(&request), header(&request, "if-match"));
+        let answer = self.forward(request).await;
+        self.keep_book(&asked, &answer);
+        match asked.kind {
+            Kind::ListUploads if answer.status() == 501 => {
+                answers::uploads("walrs-test", &self.uploads())
+            }
+            Kind::Read if answer.status().is_success() && !is_version(&answer, version) => {
+                answers::error(412, "PreconditionFailed")
+            }
+            _ => answer,
+        }
+    }
+
+    async fn forward(&self, request: Request<Bytes>) -> Response<Bytes> {
+        let answer = self.store.call(request.map(s3s::Body::from)).await;
+        let (head, body) = answer.expect("s3s answers every request").into_parts();
+        let body = body.collect().await.expect("s3s-fs reads its files").to_bytes();
+        Response::from_parts(head, body)
+    }
+
+    fn names_existing_bucket(&self, request: &Request<Bytes>) -> bool {
+        let named = request.uri().path().split('/').nth(1).unwrap_or_default();
+        let data = self.bucket.parent().expect("the bucket lies in the data directory");
+        !named.is_empty() && data.join(named).is_dir()
+    }
+
+    /// `s3s-fs` fails to read a directory as an object; in S3 there are none.
+    fn names_directory(&self, request: &Request<Bytes>) -> bool {
+        let name = request.uri().path().splitn(3, '/').nth(2).unwrap_or_default();
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        reads && !name.is_empty() && self.bucket.join(name).is_dir()
+    }
+
+    /// Keeps the list of unfinished uploads.
+    fn keep_book(&self, asked: &Asked, answer: &Response<Bytes>) {
+        if !answer.status().is_success() {
+            return;
+        }
+        match &asked.kind {
+            Kind::BeginUpload => {
+                let text = String::from_utf8_lossy(answer.body()).into_owned();
+                let id =
+                    between(&text, "<UploadId>", "</UploadId>").expect("a begun upload has an id");
+                self.uploads().push(Upload { name: asked.name.clone(), id: id.to_owned() });
+            }
+            Kind::EndUpload { id } => self.uploads().retain(|upload| upload.id != *id),
+            _ => {}
+        }
+    }
+}
+
+/// What a request is about, as far as it matters here.
+struct Asked {
+    kind: Kind,
+    name: String,
+}
+
+enum Kind {
+    Read,
+    BeginUpload,
+    EndUpload { id: String },
+    ListUploads,
+    Other,
+}
+
+impl Asked {
+    fn of(request: &Request<Bytes>) -> Self {
+        let query = request.uri().query().unwrap_or_default();
+        let has = |name: &str| query.split('&').any(|part| part.trim_end_matches('=') == name);
+        let id = query.split('&').find_map(|part| part.strip_prefix("uploadId="));
+        let kind = match (request.method(), id) {
+            (&Method::GET, None) if has("uploads") => Kind::ListUploads,
+            (&Method::GET, None) => Kind::Read,
+            (&Method::POST, None) if has("uploads") => Kind::BeginUpload,
+            (&Method::POST | &Method::DELETE, Some(id)) => Kind::EndUpload { id: id.to_owned() },
+            _ => Kind::Other,
+        };
+        let name = request.uri().path().splitn(3, '/').nth(2).unwrap_or_default().to_owned();
+        Self { kind, name }
+    }
+}
+
+/// Path and query of a request.
+pub(super) fn target(request: &Request<Bytes>) -> String {
+    request.uri().path_and_query().map(ToString::to_string).unwrap_or_default()
+}
+
+/// `s3s-fs` stores first and checks then, and does not check parts at all.
+fn checksum_fits(request: &Request<Bytes>) -> bool {
+    header(request, "x-amz-checksum-crc32c").is_none_or(|claimed| {
+        let found = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, request.body());
+        let found = u32::try_from(found).expect("a CRC32C has 32 bits");
+        STANDARD.encode(found.to_be_bytes()) == claimed
+    })
+}
+
+fn is_version(answer: &Response<Bytes>, wanted: Option<String>) -> bool {
+    let found = answer.headers().get("etag").and_then(|value| value.to_str().ok());
+    wanted.is_none_or(|wanted| found == Some(wanted.as_str()))
+}
+
+fn header(request: &Request<Bytes>, name: &str) -> Option<String> {
+    request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(before)?;
+    Some(rest.split_once(after)?.0)
+}

@@ -86,6 +86,11 @@ impl Sealing {
         keyed_digest(&self.0.partial_key, content)
     }
 
+    /// As [`Sealing::partial_digest`], for content that is fed in pieces; the first 16 bytes are the digest.
+    pub fn partial_hasher(&self) -> blake3::Hasher {
+        blake3::Hasher::new_keyed(self.0.partial_key.expose())
+    }
+
     /// A salt for one attempt to write one object; all zero in a plain repository, where nothing depends on it.
     pub(super) fn new_salt(&self) -> Result<Salt> {
         match self.suite() {

@@ -283,6 +283,11 @@ pub mod prefix {
         parse(format!("horizons/{}/", cluster.hex()))
     }
 
+    /// The horizons of one timeline.
+    pub fn horizons_of(cluster: SystemIdentifier, timeline: TimelineId) -> ObjectPrefix {
+        parse(format!("horizons/{}/{}/", cluster.hex(), timeline.hex()))
+    }
+
     /// All backups.
     pub fn backups() -> ObjectPrefix {
         parse("backups/")

@@ -14,6 +14,7 @@ mod manifest;
 mod open;
 mod pack;
 mod site;
+mod wal_archive;
 
 use std::sync::Arc;
 
@@ -43,6 +44,9 @@ pub use manifest::{
 pub use open::{Creation, Opening};
 pub use pack::{PACK_EXTENTS, PACK_RAW_BYTES, PACK_STORED_BYTES, PackExtent, PackIndex, blocks_in};
 pub use site::{Site, Witness};
+pub use wal_archive::{
+    IN_MEMORY_BYTES, SealedWal, StoredWal, Storing, WalArchive, WalContent, WalObject, WalRange,
+};
 
 const CONTROL_BYTES: usize = 64 << 10;
 

@@ -1,0 +1,103 @@
+//! Reading WAL back: what is returned has been authenticated whole.
+
+use std::fs::File;
+use std::io::Write;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+
+use super::{IN_MEMORY_BYTES, WalArchive, WalObject};
+use crate::container::{self, ObjectKind, StreamDecoder};
+use crate::error::{Error, Result};
+use crate::repository::absent_is_none;
+use crate::storage::{ByteRange, ByteStream};
+use crate::task;
+
+/// Most bytes of an object that is opened in memory: what incompressible content of [`IN_MEMORY_BYTES`] takes.
+const STORED_BYTES: usize = IN_MEMORY_BYTES as usize + (4 << 20);
+
+impl WalArchive {
+    /// The content of a file that fits into memory; `None` when there is no such object.
+    pub async fn read(&self, object: &WalObject) -> Result<Option<Vec<u8>>> {
+        self.repository.read_object(object.name(), object.kind(), self.cluster, STORED_BYTES).await
+    }
+
+    /// Writes the content to `target` in bounded memory and returns its length; `None` when there is no such object.
+    ///
+    /// What `target` holds must not be used unless this succeeds. The file is not synced.
+    pub async fn read_into(&self, object: &WalObject, target: File) -> Result<Option<u64>> {
+        let key = object.name().key();
+        let opened = self.repository.storage().get(&key, ByteRange::Full).await;
+        let Some(stream) = absent_is_none(opened)? else { return Ok(None) };
+        let written = if self.fits_into_memory(object) {
+            self.write_whole(object, stream, target).await
+        } else {
+            self.write_chunks(object, stream, target).await
+        };
+        written.map(Some).map_err(|error| self.with_remedy(error, &key))
+    }
+
+    fn fits_into_memory(&self, object: &WalObject) -> bool {
+        match object.kind() {
+            ObjectKind::WalSegment | ObjectKind::PartialSegment => {
+                self.segment_size.bytes() <= IN_MEMORY_BYTES
+            }
+            _ => true,
+        }
+    }
+
+    /// All chunks at once, on all cores.
+    async fn write_whole(
+        &self,
+        object: &WalObject,
+        stream: ByteStream,
+        mut target: File,
+    ) -> Result<u64> {
+        let stored = collect(object, stream).await?;
+        let sealing = self.repository.sealing().clone();
+        let identity = self.repository.object_identity(object.name(), object.kind(), self.cluster);
+        task::blocking(move || {
+            let content = container::decode(&sealing, &identity, &stored)?;
+            target.write_all(&content).map_err(cannot_write)?;
+            Ok(content.len() as u64)
+        })
+        .await
+    }
+
+    /// One chunk after the other, as they arrive.
+    async fn write_chunks(
+        &self,
+        object: &WalObject,
+        mut stream: ByteStream,
+        mut target: File,
+    ) -> Result<u64> {
+        let identity = self.repository.object_identity(object.name(), object.kind(), self.cluster);
+        let mut decoder = StreamDecoder::new(self.repository.sealing(), identity);
+        while let Some(piece) = stream.try_next().await? {
+            (decoder, target) = task::blocking(move || {
+                decoder.feed(&piece);
+                while let Some(chunk) = decoder.next_chunk()? {
+                    target.write_all(&chunk).map_err(cannot_write)?;
+                }
+                Ok((decoder, target))
+            })
+            .await?;
+        }
+        Ok(decoder.finish()?.content.raw_length)
+    }
+}
+
+async fn collect(object: &WalObject, mut stream: ByteStream) -> Result<Bytes> {
+    let mut stored = bytes::BytesMut::new();
+    while let Some(piece) = stream.try_next().await? {
+        if stored.len() + piece.len() > STORED_BYTES {
+            return Err(Error::damaged(format!("`{object}` is larger than its file can be")));
+        }
+        stored.extend_from_slice(&piece);
+    }
+    Ok(stored.freeze())
+}
+
+fn cannot_write(error: std::io::Error) -> Error {
+    Error::io("cannot write what was fetched", error)
+}

@@ -1,10 +1,15 @@
 //! The support code itself, on every PostgreSQL version that the tests use.
 
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
 use crate::support::cluster::Cluster;
-use crate::support::cluster_builder::touch;
+use crate::support::cluster_builder::{PageChecksums, touch};
 use crate::support::installation::Major;
 use crate::support::load::Load;
 use crate::support::oracle;
+use crate::support::postmaster::Stop;
 use crate::support::recovery::RecoveryEnd;
 use crate::support::standby::Feed;
 
@@ -79,4 +84,57 @@ fn the_end_of_a_recovery_is_told() {
     broken.set("restore_command", "exit 200");
     touch(&broken.data().join("recovery.signal"));
     broken.recover_to(RecoveryEnd::Failed);
+}
+
+/// 200 rows in one page, each findable in the file, with an index over what is to be changed.
+fn cluster_to_damage() -> (Cluster, PathBuf) {
+    let cluster = Cluster::builder(Major::V15)
+        .checksums(PageChecksums::Off)
+        .setting("autovacuum", "off")
+        .start();
+    cluster.psql("create table rows (word text primary key)");
+    cluster.psql("insert into rows select 'needle-' || i from generate_series(100, 199) i");
+    cluster.psql("vacuum rows");
+    cluster.psql("update rows set word = 'needle-200' where word = 'needle-199'");
+    oracle::assert_sound(&cluster);
+    let file = cluster.data().join(cluster.psql("select pg_relation_filepath('rows')"));
+    (cluster, file)
+}
+
+fn replace_bytes(file: &PathBuf, from: &[u8], to: &[u8]) {
+    let mut bytes = fs::read(file).unwrap();
+    let position = bytes.windows(from.len()).position(|window| window == from).unwrap();
+    bytes[position..position + to.len()].copy_from_slice(to);
+    fs::write(file, bytes).unwrap();
+}
+
+fn is_sound(cluster: &Cluster) -> bool {
+    catch_unwind(AssertUnwindSafe(|| oracle::assert_sound(cluster))).is_ok()
+}
+
+#[test]
+fn the_oracle_notices_a_changed_row() {
+    let (mut cluster, file) = cluster_to_damage();
+    let before = oracle::table_digests(&cluster);
+    cluster.stop(Stop::Fast);
+    replace_bytes(&file, b"needle-150", b"needle-950");
+    cluster.start();
+    assert_ne!(oracle::table_digests(&cluster), before);
+    assert!(!is_sound(&cluster), "the index still leads to the old word");
+}
+
+#[test]
+fn the_oracle_notices_a_visibility_map_that_lies() {
+    let (mut cluster, file) = cluster_to_damage();
+    let before = oracle::table_digests(&cluster);
+    cluster.stop(Stop::Fast);
+    let map = PathBuf::from(format!("{}_vm", file.display()));
+    let mut bytes = fs::read(&map).unwrap();
+    // The first two bits after the page header are those of the first heap page: all visible, all frozen.
+    assert_eq!(bytes[24] & 3, 0, "the update cleared them");
+    bytes[24] |= 3;
+    fs::write(&map, bytes).unwrap();
+    cluster.start();
+    assert_eq!(oracle::table_digests(&cluster), before, "no scan looks at the map");
+    assert!(!is_sound(&cluster));
 }

@@ -11,6 +11,7 @@ use crate::support::load::Load;
 use crate::support::oracle;
 use crate::support::postmaster::Stop;
 use crate::support::recovery::RecoveryEnd;
+use crate::support::repository::{Place, Sealing, TestRepository};
 use crate::support::standby::Feed;
 
 const ARCHIVE: &str = "test ! -f ../%f && cp %p ../%f";
@@ -137,4 +138,18 @@ fn the_oracle_notices_a_visibility_map_that_lies() {
     cluster.start();
     assert_eq!(oracle::table_digests(&cluster), before, "no scan looks at the map");
     assert!(!is_sound(&cluster));
+}
+
+#[test]
+fn a_repository_of_every_kind_can_be_made() {
+    let cluster = Cluster::builder(Major::V15).create();
+    for place in Place::ALL {
+        for sealing in [Sealing::Plain, Sealing::Encrypted] {
+            let repository = TestRepository::new(place, sealing);
+            assert_eq!(repository.keys(), [""; 0]);
+            repository.init(cluster.data()).expect_success();
+            assert_eq!(repository.keys_with("repository.json").len(), 1);
+            assert_eq!(repository.key_file().exists(), sealing == Sealing::Encrypted);
+        }
+    }
 }

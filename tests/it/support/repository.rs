@@ -6,6 +6,7 @@ use std::process::Command;
 
 use super::cluster_builder::Environment;
 use super::program::{Finished, walrs_binary};
+use super::s3_server::S3Server;
 use super::scratch::Scratch;
 use super::user::ServerUser;
 
@@ -18,42 +19,73 @@ pub(crate) enum Sealing {
     Encrypted,
 }
 
-/// A location, the variables that lead walrs to it, and (for a directory) the files themselves.
-#[derive(Debug)]
+/// What kind of store holds the objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A local directory.
+    Directory,
+    /// A bucket of an S3 server that lives as long as the repository.
+    Bucket,
+}
+
+impl Place {
+    /// Every kind of store, for tests that must hold on each.
+    pub(crate) const ALL: [Self; 2] = [Self::Directory, Self::Bucket];
+}
+
+const PREFIX: &str = "main";
+
+/// A location, the variables that lead walrs to it, and the files that hold its objects.
 pub(crate) struct TestRepository {
     scratch: Scratch,
     sealing: Sealing,
-    directory: Option<PathBuf>,
+    /// The directory of all objects, for a bucket too.
+    root: PathBuf,
+    server: Option<S3Server>,
     environment: Environment,
 }
 
 impl TestRepository {
     /// An empty existing directory, in which the first `wal-push` or `backup-push` makes a plain repository.
     pub(crate) fn plain_directory() -> Self {
-        Self::directory(Sealing::Plain)
+        Self::new(Place::Directory, Sealing::Plain)
     }
 
-    /// A directory; an encrypted one needs [`TestRepository::init`] before anything else.
-    pub(crate) fn directory(sealing: Sealing) -> Self {
-        let scratch = Scratch::new();
-        let directory = scratch.create_directory("repository");
-        let url = format!("file://{}", directory.display());
-        Self { directory: Some(directory), ..Self::at(&url, sealing, Environment::new(), scratch) }
-    }
-
-    /// A location on a server that the caller keeps running; `variables` carry its endpoint and credentials.
-    pub(crate) fn on_server(url: &str, sealing: Sealing, variables: Environment) -> Self {
-        Self::at(url, sealing, variables, Scratch::new())
-    }
-
-    fn at(url: &str, sealing: Sealing, variables: Environment, scratch: Scratch) -> Self {
-        let mut environment = variables;
-        environment.insert("WALRS_REPOSITORY".to_owned(), url.to_owned());
-        if sealing == Sealing::Encrypted {
-            let key = scratch.join("key").display().to_string();
-            environment.insert("WALRS_ENCRYPTION_KEY_FILE".to_owned(), key);
+    /// An empty location; an encrypted repository needs [`TestRepository::init`] before anything else.
+    pub(crate) fn new(place: Place, sealing: Sealing) -> Self {
+        match place {
+            Place::Directory => Self::directory(sealing),
+            Place::Bucket => Self::bucket(sealing),
         }
-        Self { scratch, sealing, directory: None, environment }
+    }
+
+    fn directory(sealing: Sealing) -> Self {
+        let scratch = Scratch::new();
+        let root = scratch.create_directory("repository");
+        let url = format!("file://{}", root.display());
+        Self { scratch, sealing, root, server: None, environment: Environment::new() }.at(url)
+    }
+
+    fn bucket(sealing: Sealing) -> Self {
+        let (scratch, server) = (Scratch::new(), S3Server::start());
+        let (root, environment) = (server.object(PREFIX), server.environment());
+        let url = server.url(PREFIX);
+        Self { scratch, sealing, root, server: Some(server), environment }.at(url)
+    }
+
+    fn at(mut self, url: String) -> Self {
+        self.environment.insert("WALRS_REPOSITORY".to_owned(), url);
+        if self.sealing == Sealing::Encrypted {
+            let key = self.key_file().display().to_string();
+            self.environment.insert("WALRS_ENCRYPTION_KEY_FILE".to_owned(), key);
+        }
+        self
+    }
+
+    /// The server of a bucket, to make it misbehave.
+    #[track_caller]
+    pub(crate) fn server(&self) -> &S3Server {
+        self.server.as_ref().expect("this repository is a directory")
     }
 
     /// The variables that lead walrs here.
@@ -89,31 +121,29 @@ impl TestRepository {
         command
     }
 
-    /// The directory of a local repository.
-    #[track_caller]
+    /// The directory that holds the objects under their keys, of a bucket too; to look at and to damage.
     pub(crate) fn path(&self) -> &Path {
-        self.directory.as_deref().expect("this repository lies on a server")
+        &self.root
     }
 
-    /// Keys of all objects of a local repository, sorted.
-    #[track_caller]
+    /// Keys of all objects, sorted.
     pub(crate) fn keys(&self) -> Vec<String> {
         let mut keys = Vec::new();
-        collect(self.path(), self.path(), &mut keys);
+        if self.root.exists() {
+            collect(&self.root, &self.root, &mut keys);
+        }
         keys.sort();
         keys
     }
 
-    /// Keys of a local repository that contain `part`, sorted.
-    #[track_caller]
+    /// Keys that contain `part`, sorted.
     pub(crate) fn keys_with(&self, part: &str) -> Vec<String> {
         self.keys().into_iter().filter(|key| key.contains(part)).collect()
     }
 
-    /// The file of one object of a local repository.
-    #[track_caller]
+    /// The file that holds one object.
     pub(crate) fn object(&self, key: &str) -> PathBuf {
-        self.path().join(key)
+        self.root.join(key)
     }
 }
 

@@ -210,9 +210,7 @@ mod tests {
         let policy = brisk(Deadline::after(Duration::from_secs(5)));
         let begin = tokio::time::Instant::now();
         let attempt = || async {
-            Err::<(), _>(
-                failure(StorageErrorKind::Unavailable).retry_after(Duration::from_secs(60)),
-            )
+            Err::<(), _>(failure(StorageErrorKind::Unavailable).retry_after(Duration::from_mins(1)))
         };
         let error = policy.run(attempt).await.expect_err("it fails");
         assert_eq!(error.to_string(), "it failed");

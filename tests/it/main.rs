@@ -7,5 +7,8 @@
 mod layers;
 mod postgres_layer;
 mod storage_contract;
+mod storage_s3_patience;
+mod storage_s3_reads;
+mod storage_s3_writes;
 mod support;
 mod support_works;

@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use walrs::storage::{
-    Body, ByteRange, FsStorage, ObjectKey, ObjectPrefix, PutMode, Storage, StorageError,
-    StorageErrorKind, connect, read_all,
-};
+use walrs::storage::{Body, ByteRange, FsStorage, PutMode, Storage, StorageErrorKind, connect};
 
 use crate::support::s3_server::S3Server;
 use crate::support::scratch::Scratch;
+use crate::support::stored::{get, key, keys, pattern, prefix, put};
 
 /// A store to hold the claims against, and what keeps it alive.
 struct Store {
@@ -261,45 +259,4 @@ async fn the_store_has_a_clock(storage: &Arc<dyn Storage>) {
     let second = Duration::from_secs(1);
     assert!(before <= modified + second && modified <= after + second, "{before:?} {after:?}");
     assert_eq!(keys(storage, "", None).await, ["a"]);
-}
-
-async fn put(storage: &Arc<dyn Storage>, name: &str, content: &[u8]) -> Result<(), StorageError> {
-    let body = Bytes::copy_from_slice(content).into();
-    storage.put(&key(name), body, PutMode::Create).await
-}
-
-async fn get(
-    storage: &Arc<dyn Storage>,
-    name: &str,
-    range: ByteRange,
-) -> Result<Bytes, StorageError> {
-    read_all(storage.as_ref(), &key(name), range, 100_000_000).await
-}
-
-async fn keys(storage: &Arc<dyn Storage>, below: &str, after: Option<&str>) -> Vec<String> {
-    let after = after.map(key);
-    let listed = storage.list(&prefix(below), after.as_ref()).map_ok(|info| info.key.to_string());
-    listed.try_collect().await.expect("a complete listing")
-}
-
-fn key(name: &str) -> ObjectKey {
-    ObjectKey::parse(name).expect("a valid key")
-}
-
-fn prefix(name: &str) -> ObjectPrefix {
-    ObjectPrefix::parse(name).expect("a valid prefix")
-}
-
-/// Bytes that repeat nowhere near, so that a misplaced part shows.
-fn pattern(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
 }

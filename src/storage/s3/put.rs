@@ -46,12 +46,23 @@ impl S3Storage {
         key: &ObjectKey,
         size: u64,
     ) -> Result<(), StorageError> {
-        let found = self.head_object(key).await?;
+        let found = self.head_object(key).await.map_err(|error| match error.is_not_found() {
+            true => self.not_there(key).because(error),
+            false => error,
+        })?;
         if found.size == size {
             return Ok(());
         }
         let difference = format!("{} bytes are there, {size} were sent", found.size);
         Err(self.stored_otherwise(key, &difference))
+    }
+
+    fn not_there(&self, key: &ObjectKey) -> StorageError {
+        let what = format!(
+            "{}: the answer was a success, but nothing is there",
+            self.cannot("store", key)
+        );
+        StorageError::new(StorageErrorKind::Unavailable, what)
     }
 
     fn stored_otherwise(&self, key: &ObjectKey, difference: &str) -> StorageError {

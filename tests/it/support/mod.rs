@@ -17,4 +17,5 @@ pub(crate) mod repository;
 pub(crate) mod s3_server;
 pub(crate) mod scratch;
 pub(crate) mod standby;
+pub(crate) mod stored;
 pub(crate) mod user;

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use super::answers;
 use super::fault::Effect;
-use super::gateway::Gateway;
+use super::gateway::{Condition, Gateway};
 
 type Outgoing = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
@@ -32,17 +32,18 @@ pub(super) async fn serve(socket: TokioIo<TcpStream>, gateway: Arc<Gateway>) {
 async fn handle(request: Request<Incoming>, gateway: Arc<Gateway>) -> io::Result<Outgoing> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-    let mut request = Request::from_parts(head, body);
+    let request = Request::from_parts(head, body);
     let effect = gateway.note(&request);
     if let Some(effect) = &effect
         && let Some(answer) = instead(effect).await?
     {
         return Ok(whole(answer));
     }
-    if matches!(effect, Some(Effect::IgnoreCondition)) {
-        request.headers_mut().remove("if-none-match");
-    }
-    let answer = gateway.answer(request).await;
+    let condition = match effect {
+        Some(Effect::IgnoreCondition) => Condition::Ignored,
+        _ => Condition::Honoured,
+    };
+    let answer = gateway.answer(request, condition).await;
     match effect {
         Some(effect) => changed(answer, effect),
         None => Ok(whole(answer)),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Response;
+use hyper::header::HeaderValue;
 
 /// What happens to a request that a [`Fault`] matches.
 #[derive(Clone)]
@@ -41,6 +42,52 @@ pub(crate) enum Effect {
     Delay(Duration),
     /// The answer is changed as the function says.
     Rewrite(Rewrite),
+}
+
+impl Effect {
+    /// The answer with another status.
+    pub(crate) fn with_status(status: u16) -> Self {
+        Self::rewrite(move |mut answer| {
+            *answer.status_mut() = status.try_into().expect("a valid status");
+            answer
+        })
+    }
+
+    /// The answer with a header set.
+    pub(crate) fn with_header(name: &'static str, value: &'static str) -> Self {
+        Self::rewrite(move |mut answer| {
+            answer.headers_mut().insert(name, HeaderValue::from_static(value));
+            answer
+        })
+    }
+
+    /// The answer without a header.
+    pub(crate) fn without_header(name: &'static str) -> Self {
+        Self::rewrite(move |mut answer| {
+            answer.headers_mut().remove(name);
+            answer
+        })
+    }
+
+    /// 200 with this body, instead of the answer.
+    pub(crate) fn with_body(body: &str) -> Self {
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        Self::rewrite(move |answer| {
+            let mut instead = Response::new(body.clone());
+            for name in ["last-modified", "etag"] {
+                if let Some(value) = answer.headers().get(name) {
+                    instead.headers_mut().insert(name, value.clone());
+                }
+            }
+            instead
+        })
+    }
+
+    fn rewrite(
+        change: impl Fn(Response<Bytes>) -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Self {
+        Self::Rewrite(Arc::new(change))
+    }
 }
 
 /// A change of an answer.

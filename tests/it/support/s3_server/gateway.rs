@@ -52,7 +52,11 @@ impl Gateway {
     }
 
     /// The store's answer.
-    pub(super) async fn answer(&self, request: Request<Bytes>) -> Response<Bytes> {
+    pub(super) async fn answer(
+        &self,
+        request: Request<Bytes>,
+        condition: Condition,
+    ) -> Response<Bytes> {
         let _alone = match *request.method() {
             Method::GET | Method::HEAD => None,
             _ => Some(self.changing.lock().await),
@@ -65,6 +69,9 @@ impl Gateway {
         }
         if !checksum_fits(&request) {
             return answers::error(400, "BadDigest");
+        }
+        if condition == Condition::Ignored {
+            self.forget_object(&request);
         }
         let (asked, version) = (Asked::of(&request), header(&request, "if-match"));
         let answer = self.forward(request).await;
@@ -100,6 +107,15 @@ impl Gateway {
         reads && !name.is_empty() && self.bucket.join(name).is_dir()
     }
 
+    /// The header that asks for creation is signed, so it cannot be taken away; what it looks for can.
+    fn forget_object(&self, request: &Request<Bytes>) {
+        let name = request.uri().path().splitn(3, '/').nth(2).unwrap_or_default();
+        match std::fs::remove_file(self.bucket.join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{name}: {error}"),
+            _ => {}
+        }
+    }
+
     /// Keeps the list of unfinished uploads.
     fn keep_book(&self, asked: &Asked, answer: &Response<Bytes>) {
         if !answer.status().is_success() {
@@ -116,6 +132,13 @@ impl Gateway {
             _ => {}
         }
     }
+}
+
+/// Whether `If-None-Match` counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Condition {
+    Honoured,
+    Ignored,
 }
 
 /// What a request is about, as far as it matters here.

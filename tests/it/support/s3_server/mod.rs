@@ -33,6 +33,12 @@ const REGION: &str = "us-east-1";
 
 /// A running server with one bucket; dropped, it stops and its data goes.
 pub(crate) struct S3Server {
+    /// The bucket that exists.
+    pub(crate) bucket: &'static str,
+    /// The key that may do everything.
+    pub(crate) access_key: &'static str,
+    /// Its secret half.
+    pub(crate) secret_key: &'static str,
     endpoint: String,
     gateway: Arc<Gateway>,
     data: Scratch,
@@ -56,7 +62,15 @@ impl S3Server {
         let listener = bind(&runtime);
         let address = listener.local_addr().expect("a bound listener has an address");
         runtime.spawn(serve(listener, Arc::clone(&gateway)));
-        Self { endpoint: format!("http://{address}"), gateway, data, runtime: Some(runtime) }
+        Self {
+            bucket: BUCKET,
+            access_key: ACCESS_KEY,
+            secret_key: SECRET_KEY,
+            endpoint: format!("http://{address}"),
+            gateway,
+            data,
+            runtime: Some(runtime),
+        }
     }
 
     /// `http://127.0.0.1:PORT`.
@@ -64,19 +78,9 @@ impl S3Server {
         &self.endpoint
     }
 
-    /// The bucket that exists.
-    pub(crate) fn bucket(&self) -> &'static str {
-        BUCKET
-    }
-
-    /// The keys that may do everything.
-    pub(crate) fn keys(&self) -> (&'static str, &'static str) {
-        (ACCESS_KEY, SECRET_KEY)
-    }
-
     /// The URL of a repository under `prefix`.
     pub(crate) fn url(&self, prefix: &str) -> String {
-        format!("s3://{BUCKET}/{prefix}")
+        format!("s3://{}/{prefix}", self.bucket)
     }
 
     /// Options for a repository under `prefix`, without anything from the environment, quick to notice silence.
@@ -84,19 +88,19 @@ impl S3Server {
         let s3 = S3Options {
             endpoint: Some(self.endpoint.clone()),
             region: Some(REGION.to_owned()),
-            credentials: Some(StaticCredentials::new(ACCESS_KEY, SECRET_KEY)),
+            credentials: Some(StaticCredentials::new(self.access_key, self.secret_key)),
             idle_timeout: Duration::from_secs(5),
             ..S3Options::default()
         };
         let url = self.url(prefix).parse().expect("a valid URL");
-        ConnectOptions { url, s3, deadline: Deadline::after(Duration::from_secs(60)) }
+        ConnectOptions { url, s3, deadline: Deadline::after(Duration::from_mins(1)) }
     }
 
     /// What a walrs process needs to find and use the server.
     pub(crate) fn environment(&self) -> Environment {
         let variables = [
-            ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
-            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
+            ("AWS_ACCESS_KEY_ID", self.access_key),
+            ("AWS_SECRET_ACCESS_KEY", self.secret_key),
             ("AWS_REGION", REGION),
             ("WALRS_S3_ENDPOINT", &self.endpoint),
             ("WALRS_S3_PATH_STYLE", "true"),
@@ -126,7 +130,7 @@ impl S3Server {
 
     /// The file that holds an object, to look at or to damage.
     pub(crate) fn object(&self, name: &str) -> PathBuf {
-        self.data.join(BUCKET).join(name)
+        self.data.join(self.bucket).join(name)
     }
 
     /// Multipart uploads that were begun and neither completed nor aborted.

@@ -14,6 +14,7 @@ mod page_checksum;
 mod postmaster;
 mod relation_name;
 mod segment;
+mod session;
 mod system_identifier;
 mod tablespace;
 mod text;
@@ -34,6 +35,10 @@ pub use page::{BlockNumber, PageState, page_lsn, verify_page};
 pub use postmaster::{POSTMASTER_PID, PostmasterPid};
 pub use relation_name::{Fork, RelationFile, RelationNumber, UnloggedRelations};
 pub use segment::{SegmentName, SegmentNumber, SegmentSize, WalFileName};
+pub use session::{
+    ArchivedFile, ArchiverStatistics, ConnectionSettings, RootCertificates, ServerTablespace,
+    Session, SslMode, StartedBackup, StoppedBackup,
+};
 pub use system_identifier::SystemIdentifier;
 pub use tablespace::{TABLESPACE_LINKS, Tablespace, TablespaceId, TablespaceLocation};
 pub use text::Malformed;

@@ -6,6 +6,8 @@
 
 mod layers;
 mod postgres_layer;
+mod postgres_session;
+mod postgres_tls;
 mod storage_contract;
 mod storage_s3_patience;
 mod storage_s3_reads;

@@ -124,6 +124,18 @@ impl Error {
         self.0.hint.as_deref()
     }
 
+    /// The error and its causes in one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(source) = cause {
+            text.push_str(": ");
+            text.push_str(&source.to_string());
+            cause = source.source();
+        }
+        text
+    }
+
     /// The message for a terminal: the error, its causes one a line, and the hint.
     pub fn report(&self) -> String {
         let mut text = format!("error: {self}");

@@ -7,8 +7,11 @@ use super::{Globals, output};
 use crate::config::{Config, Environment, Overrides, S3Settings, Settings};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
-use crate::postgres::{ControlFile, SystemIdentifier};
+use crate::postgres::{
+    ConnectionSettings, ControlFile, RootCertificates, SslMode, SystemIdentifier,
+};
 use crate::repository::{Creation, Opening, Repository, Site};
+use crate::secret::Secret;
 use crate::storage::{self, Addressing, ConnectOptions, RepositoryUrl, S3Options, Storage};
 
 /// The loaded configuration and the options of every command.
@@ -113,6 +116,29 @@ impl Context {
             ));
         }
         Ok(cluster)
+    }
+
+    /// How to reach the server; `application_name` is what `pg_stat_activity` shows.
+    pub fn connection(&self, application_name: &str) -> Result<ConnectionSettings> {
+        let settings = &self.settings.postgres;
+        let ssl_mode = match settings.sslmode.as_deref() {
+            Some(mode) => mode.parse().map_err(|source| {
+                Error::usage("`postgres.sslmode` is malformed").because(source)
+            })?,
+            None => SslMode::default(),
+        };
+        Ok(ConnectionSettings {
+            host: settings.host.clone(),
+            port: settings.port,
+            user: settings.user.clone(),
+            password: settings.password.as_ref().map(|secret| Secret::new(secret.expose().clone())),
+            database: settings.database.clone(),
+            password_file: settings.passfile.clone(),
+            ssl_mode,
+            root_certificates: settings.sslrootcert.clone().map(RootCertificates::from),
+            connect_timeout: None,
+            application_name: application_name.to_owned(),
+        })
     }
 
     /// Every flag that a command written into another program's configuration needs to behave like this one.

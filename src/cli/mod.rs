@@ -2,6 +2,7 @@
 //!
 //! Owns arguments, output, exit codes and the runtime. Does not own what a command does.
 
+mod check;
 mod context;
 mod exit;
 mod init;
@@ -65,6 +66,8 @@ enum Command {
     Init(init::Args),
     /// Add, list or remove the keys that open an encrypted repository
     Key(key::Args),
+    /// Look for what is wrong with this set-up, and say how to mend it
+    Check(check::Args),
     /// Print the effective configuration with the origin of every value
     Config(show_config::Args),
     /// Print the completions for a shell
@@ -79,6 +82,7 @@ impl Command {
         match self {
             Self::Init(args) => init::run(args, context).await,
             Self::Key(args) => key::run(args, context).await,
+            Self::Check(args) => check::run(args, context).await,
             Self::Config(args) => show_config::run(&args, context),
             Self::Completions { shell } => completions(shell),
         }

@@ -29,6 +29,27 @@ pub(super) fn bytes(bytes: &[u8]) -> Result<()> {
     }
 }
 
+/// Prints `text` after `head`, wrapped at 80 columns and aligned below itself.
+pub(super) fn wrapped(head: &str, text: &str) -> Result<()> {
+    const COLUMNS: usize = 80;
+    let indent = " ".repeat(head.chars().count());
+    let mut current = head.to_owned();
+    let mut empty = true;
+    for word in text.split_whitespace() {
+        if !empty && current.chars().count() + 1 + word.chars().count() > COLUMNS {
+            line(current.trim_end())?;
+            current.clone_from(&indent);
+            empty = true;
+        }
+        if !empty {
+            current.push(' ');
+        }
+        current.push_str(word);
+        empty = false;
+    }
+    line(current.trim_end())
+}
+
 /// Tells people something, on stderr.
 pub(super) fn note(text: &str) {
     // Nobody is left to tell when stderr is gone.

@@ -311,10 +311,7 @@ impl PostgresSettings {
         Ok(Self {
             host: parser.text("postgres.host"),
             port: parser.number("postgres.port", "a port number")?,
-            user: match parser.text("postgres.user") {
-                Some(user) => Some(user),
-                None => environment.text("USER")?,
-            },
+            user: parser.text("postgres.user"),
             password: parser.text("postgres.password").map(Secret::new),
             database: parser.text("postgres.database"),
             passfile: match parser.path("postgres.passfile") {

@@ -13,7 +13,8 @@ use super::open::{read_document, read_epochs, unlock};
 use super::{Created, Repository, put_create, read_control};
 use crate::config::Settings;
 use crate::container::{
-    KeyId, KeySlot, KeySource, RepositoryId, RepositoryKey, generate_key_file, seal_control,
+    CONTROL_OBJECT_LIMIT_BYTES, KeyId, KeySlot, KeySource, RepositoryId, RepositoryKey,
+    generate_key_file, seal_control,
 };
 use crate::error::{Error, Result};
 use crate::postgres::{SegmentSize, SystemIdentifier};
@@ -100,6 +101,29 @@ pub async fn add_cluster(repository: &Repository, cluster: FirstCluster) -> Resu
             return Ok(Added::New);
         }
         // Another command took the number; look again.
+    }
+}
+
+/// What a store does with a create-only put of a name that is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overwrites {
+    /// It refuses, as it must.
+    Refused,
+    /// It overwrites.
+    Accepted,
+}
+
+/// Proves that this host may write, and finds out whether the store refuses to overwrite.
+///
+/// Creates `epochs/00000001.json`, which exists, once more with the bytes it has: whatever the store does, nothing
+/// changes and nothing is left behind.
+pub async fn prove_writable(repository: &Repository) -> Result<Overwrites> {
+    let name = ObjectName::Epoch(1);
+    let stored = repository.read_stored(&name, CONTROL_OBJECT_LIMIT_BYTES).await?;
+    let bytes = stored.ok_or_else(|| Error::damaged(format!("`{}` is missing", name.key())))?;
+    match repository.put(&name, bytes).await? {
+        Created::Existed => Ok(Overwrites::Refused),
+        Created::New => Ok(Overwrites::Accepted),
     }
 }
 

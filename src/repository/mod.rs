@@ -28,7 +28,9 @@ use crate::postgres::{SegmentSize, SystemIdentifier};
 use crate::storage::{self, Body, ByteRange, PutMode, Storage, StorageErrorKind};
 
 pub use catalog::{BackupState, Catalog, CatalogEntry};
-pub use create::{Added, FirstCluster, NewRepository, add_cluster, exists, initialise};
+pub use create::{
+    Added, FirstCluster, NewRepository, Overwrites, add_cluster, exists, initialise, prove_writable,
+};
 pub use documents::{Epoch, Intent, Lease, Mark, RepositoryDocument, Tombstone};
 pub use file_list::{
     DirectoryEntry, Entry, Extent, ExtentSource, FileEntry, FileIdentity, LINE_BYTES, ListedPath,

@@ -13,7 +13,7 @@ use super::{Repository, read_control};
 use crate::config::{CompressionMethod, CompressionSettings, Settings};
 use crate::container::{Codec, RepositoryId, Sealing};
 use crate::error::{Error, Result};
-use crate::storage::Storage;
+use crate::storage::{SingleWriter, Storage};
 
 /// Everything that decides whether, and how, a repository is opened.
 #[derive(Debug)]
@@ -128,7 +128,7 @@ impl Opening<'_> {
         if !self.settings.single_writer {
             return Err(create::no_conditional_create(&*self.storage));
         }
-        Ok(Arc::clone(&self.storage)) // PENDING
+        Ok(Arc::new(SingleWriter::new(Arc::clone(&self.storage))))
     }
 
     fn leave_witness(&self, document: &RepositoryDocument, present: Option<&Witness>) {

@@ -9,7 +9,7 @@ use crate::postgres::ControlFile;
 use crate::repository::{self, Creation, Repository};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
+const CLOCK_TOLERANCE: Duration = Duration::from_mins(1);
 
 pub(super) async fn findings(context: &Context) -> Vec<Finding> {
     let repository = match open(context).await {

@@ -129,7 +129,7 @@ pub fn create_directories(root: &Path, directory: &Path, mode: u32) -> io::Resul
 }
 
 /// Whether a directory is so old that the kernel has long written its name, and those of its parents, to disk.
-pub fn is_settled_directory(directory: &Path) -> bool {
+fn is_settled_directory(directory: &Path) -> bool {
     const NAME_WRITTEN_BACK_AFTER: Duration = Duration::from_mins(10);
     let age = |metadata: fs::Metadata| metadata.created().ok()?.elapsed().ok();
     fs::metadata(directory)

@@ -33,13 +33,11 @@ pub(super) fn objects(root: &Root, keys: &[ObjectKey]) -> Result<(), StorageErro
     Ok(())
 }
 
-/// Removes directories that have become empty. Young ones stay: a writer may be about to use them.
+/// Removes directories that have become empty; a writer that was about to use one makes it again.
 fn prune(top: &Path, directory: &Path) {
-    let below = directory.ancestors().take_while(|path| *path != top);
-    for directory in below {
-        // Failing is the normal end: the directory is not empty.
-        if !durable::is_settled_directory(directory) || fs::remove_dir(directory).is_err() {
-            return;
+    for directory in directory.ancestors().take_while(|path| *path != top) {
+        if fs::remove_dir(directory).is_err() {
+            return; // the normal end: it is not empty
         }
     }
 }

@@ -28,3 +28,4 @@ pub mod secret;
 pub mod step;
 pub mod storage;
 pub mod task;
+pub mod wal;

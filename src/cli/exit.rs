@@ -80,6 +80,14 @@ impl Statuses {
         }
     }
 
+    /// Of `--version`, which delivers and archives nothing either.
+    pub fn of_version(&self) -> u8 {
+        match self.verb() {
+            None => 0,
+            Some(_) => self.of_help(),
+        }
+    }
+
     /// Of a panic.
     pub fn of_panic(&self) -> u8 {
         if self.cautious() { COULD_NOT_FIND_OUT } else { 70 }
@@ -123,6 +131,8 @@ mod tests {
                 assert_eq!(statuses.of_error(&error), 255, "{line}");
             }
         }
+        assert_eq!(statuses("walrs --version wal-fetch a b").of_version(), 255);
+        assert_eq!(statuses("walrs --version").of_version(), 0);
         assert_eq!(statuses("walrs wal-fetch a b").of_outcome(Outcome::ProvenAbsent), 1);
     }
 

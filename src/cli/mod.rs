@@ -10,6 +10,8 @@ mod key;
 mod logging;
 mod output;
 mod show_config;
+mod wal_fetch;
+mod wal_push;
 
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
@@ -64,6 +66,10 @@ pub struct Globals {
 enum Command {
     /// Make a repository, or add a cluster to one
     Init(init::Args),
+    /// Archive one file of the write-ahead log, as PostgreSQL's archive command
+    WalPush(wal_push::Args),
+    /// Restore one file of the write-ahead log, as PostgreSQL's restore command
+    WalFetch(wal_fetch::Args),
     /// Add, list or remove the keys that open an encrypted repository
     Key(key::Args),
     /// Look for what is wrong with this set-up, and say how to mend it
@@ -81,6 +87,8 @@ impl Command {
     async fn run(self, context: &Context) -> Result<Outcome> {
         match self {
             Self::Init(args) => init::run(args, context).await,
+            Self::WalPush(args) => wal_push::run(args, context).await,
+            Self::WalFetch(args) => wal_fetch::run(args, context).await,
             Self::Key(args) => key::run(args, context).await,
             Self::Check(args) => check::run(args, context).await,
             Self::Config(args) => show_config::run(&args, context),
@@ -117,7 +125,13 @@ fn run(arguments: Vec<OsString>, statuses: &Statuses) -> u8 {
 
 fn execute(arguments: Arguments, statuses: &Statuses) -> Result<Outcome> {
     logging::start(statuses.verb());
-    let context = Context::load(arguments.globals)?;
+    let context = match Context::load(arguments.globals) {
+        Ok(context) => context,
+        Err(error) if matches!(arguments.command, Command::WalFetch(_)) => {
+            return wal_fetch::misconfigured(error);
+        }
+        Err(error) => return Err(error),
+    };
     let runtime = exit::runtime(statuses.verb())
         .map_err(|source| Error::unavailable("cannot start the runtime").because(source))?;
     let outcome = runtime.block_on(arguments.command.run(&context));
@@ -130,7 +144,7 @@ fn print_usage(error: &clap::Error, statuses: &Statuses) -> u8 {
     // Where standard output is gone there is nobody left to tell.
     let _ = error.print();
     match error.kind() {
-        clap::error::ErrorKind::DisplayVersion => 0,
+        clap::error::ErrorKind::DisplayVersion => statuses.of_version(),
         clap::error::ErrorKind::DisplayHelp => statuses.of_help(),
         _ => statuses.of_usage(),
     }

@@ -16,3 +16,4 @@ mod storage_s3_reads;
 mod storage_s3_writes;
 mod support;
 mod support_works;
+mod wal_push;

@@ -87,11 +87,11 @@ impl WalArchive {
     pub async fn first_after(&self, segment: SegmentName) -> Result<Option<SegmentName>> {
         let mut files = self.files(segment.timeline(), Some(segment));
         while let Some(name) = files.try_next().await? {
-            let found = match name {
-                ObjectName::Segment(_, found)
-                | ObjectName::Partial(_, found, _)
-                | ObjectName::BackupHistory(_, found, _) => found,
-                _ => continue,
+            let (ObjectName::Segment(_, found)
+            | ObjectName::Partial(_, found, _)
+            | ObjectName::BackupHistory(_, found, _)) = name
+            else {
+                continue;
             };
             if found > segment {
                 return Ok(Some(found));
@@ -107,7 +107,7 @@ impl WalArchive {
 
     /// The timelines that have a history, in increasing order.
     pub async fn histories(&self) -> Result<Vec<TimelineId>> {
-        let names = self.names(prefix::histories(self.cluster), None);
+        let names = self.names(&prefix::histories(self.cluster), None);
         let timelines = names.try_filter_map(|name| async move {
             Ok(match name {
                 ObjectName::History(_, timeline) => Some(timeline),
@@ -135,7 +135,7 @@ impl WalArchive {
 
     /// The digests of all `.partial` versions of a segment.
     pub async fn partials(&self, segment: SegmentName) -> Result<Vec<PartialDigest>> {
-        let names = self.names(prefix::partials(self.cluster, segment), None);
+        let names = self.names(&prefix::partials(self.cluster, segment), None);
         let digests = names.try_filter_map(|name| async move {
             Ok(match name {
                 ObjectName::Partial(_, _, digest) => Some(digest),
@@ -147,7 +147,7 @@ impl WalArchive {
 
     /// The segment below which the sweeper removes WAL of `timeline`; none when it never did.
     pub async fn horizon(&self, timeline: TimelineId) -> Result<Option<SegmentName>> {
-        let names = self.names(prefix::horizons_of(self.cluster, timeline), None);
+        let names = self.names(&prefix::horizons_of(self.cluster, timeline), None);
         let highest = names.try_fold(None, |highest, name| async move {
             Ok(match name {
                 ObjectName::Horizon(_, segment) => highest.max(Some(segment)),
@@ -189,15 +189,15 @@ impl WalArchive {
         after: Option<SegmentName>,
     ) -> BoxStream<'_, Result<ObjectName>> {
         let after = after.map(|segment| ObjectName::Segment(self.cluster, segment).key());
-        self.names(prefix::timeline(self.cluster, timeline), after)
+        self.names(&prefix::timeline(self.cluster, timeline), after.as_ref())
     }
 
     fn names(
         &self,
-        prefix: ObjectPrefix,
-        after: Option<ObjectKey>,
+        prefix: &ObjectPrefix,
+        after: Option<&ObjectKey>,
     ) -> BoxStream<'_, Result<ObjectName>> {
-        let listing = self.repository.storage().list(&prefix, after.as_ref());
+        let listing = self.repository.storage().list(prefix, after);
         let names = listing.map_err(Error::from);
         names.try_filter_map(|info| async move { Ok(ObjectName::parse(&info.key)) }).boxed()
     }

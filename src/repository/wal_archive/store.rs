@@ -119,12 +119,13 @@ impl WalArchive {
     }
 
     fn seal_file(&self, file: WalFileName, opened: &Arc<File>) -> Result<SealedWal> {
-        let hashed =
-            |hasher: &mut blake3::Hasher| hasher.update_reader(FromStart::of(opened)).map(drop);
-        let cannot_read = |error| Error::io(format!("cannot read `{file}`"), error);
-        let object = self.object_of(file, |hasher| hashed(hasher).map_err(cannot_read))?;
+        let feed = |hasher: &mut blake3::Hasher| {
+            let fed = hasher.update_reader(FromStart::of(opened));
+            fed.map(drop).map_err(|error| Error::io(format!("cannot read `{file}`"), error))
+        };
+        let object = self.object_of(file, feed)?;
         let mut hasher = blake3::Hasher::new();
-        hashed(&mut hasher).map_err(cannot_read)?;
+        feed(&mut hasher)?;
         let content = ContentFacts { raw_length: hasher.count(), digest: hasher.finalize().into() };
         let source = Source {
             sealing: self.repository.sealing().clone(),

@@ -19,3 +19,4 @@ pub(crate) mod scratch;
 pub(crate) mod standby;
 pub(crate) mod stored;
 pub(crate) mod user;
+pub(crate) mod wal;

@@ -1,0 +1,192 @@
+//! `wal-fetch`: one file out of the repository, proof that there is none, or a failure; never a guess.
+//!
+//! PostgreSQL ends recovery and promotes when it is told that a file does not exist. So absence is told only when an
+//! authenticated answer proved it in the right repository (S8), the file is no hole (F7), and the branch is not
+//! abandoned (F8). Owns these decisions and the patience; does not own exit statuses (`cli/`).
+
+mod abandoned;
+mod absence;
+mod destination;
+mod patience;
+mod situation;
+mod wanted;
+
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use self::absence::Missing;
+use self::destination::Destination;
+use self::patience::Patience;
+use self::situation::Situation;
+pub use self::situation::server_asks_again;
+use self::wanted::Wanted;
+use super::place::{Certainty, Place};
+use crate::config::Settings;
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
+use crate::postgres::{SystemIdentifier, WalFileName};
+use crate::repository::{Repository, Site, WalArchive};
+use crate::step;
+
+/// How long a hole may be one that is about to be filled: parallel pushes land out of order.
+const HOLE_PATIENCE: Duration = Duration::from_mins(1);
+
+/// How long to wait before looking at a hole again.
+const HOLE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What became of a file that PostgreSQL asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetched {
+    /// It lies at its destination, verified and durable.
+    Delivered,
+    /// It is proven that it does not exist, and nothing says that it ever should.
+    ProvenAbsent,
+}
+
+/// One file that PostgreSQL asked for, and where it goes.
+#[derive(Debug)]
+pub struct Request {
+    wanted: Wanted,
+    destination: Destination,
+    place: Place,
+    situation: Situation,
+    patience: Patience,
+    named_cluster: Option<SystemIdentifier>,
+    allowed_gap: Option<WalFileName>,
+}
+
+impl Request {
+    /// Reads PostgreSQL's `%f` and `%p`, and what the working directory says about the server.
+    ///
+    /// `named_cluster` is the cluster that the command line names.
+    pub fn new(
+        name: &str,
+        destination: &Path,
+        named_cluster: Option<SystemIdentifier>,
+        settings: &Settings,
+    ) -> Result<Self> {
+        let place = Place::around(destination, settings)?;
+        let situation = Situation::of_working_directory();
+        Ok(Self {
+            wanted: name.parse()?,
+            destination: Destination::new(destination)?,
+            patience: Patience::new(situation, &settings.wal, place.site()),
+            place,
+            situation,
+            named_cluster,
+            allowed_gap: allowed_gap(settings)?,
+        })
+    }
+
+    /// When the command gives up.
+    pub fn deadline(&self) -> Deadline {
+        self.patience.deadline()
+    }
+
+    /// The local places of the data directory.
+    pub fn site(&self) -> Option<&Site> {
+        self.place.site()
+    }
+
+    /// Fetches the file; `opening` opens the repository, which must exist.
+    pub async fn fetch(
+        &self,
+        opening: impl Future<Output = Result<Repository>>,
+    ) -> Result<Fetched> {
+        let work = async { self.fetch_from(&opening.await?).await };
+        let fetched = self.patience.bound(work).await;
+        fetched.map_err(|error| error.context(format!("cannot fetch `{}`", self.wanted)))
+    }
+
+    async fn fetch_from(&self, repository: &Repository) -> Result<Fetched> {
+        let archive = WalArchive::of(repository, self.cluster(repository)?)?;
+        let began = Instant::now();
+        loop {
+            let missing = match self.abandoned(&archive).await? {
+                Some(abandoned) => Some(abandoned),
+                None if self.deliver(&archive).await? => return Ok(Fetched::Delivered),
+                None => absence::explain(&archive, self.wanted.file()).await?,
+            };
+            match missing {
+                Some(missing) if !self.may_end_at(&missing) => {
+                    if !self.may_still_arrive(&missing, began) {
+                        return Err(missing.into_error(self.wanted.file()));
+                    }
+                    tracing::debug!(file = %self.wanted, "a hole; looking again");
+                    sleep(HOLE_PAUSE).await;
+                }
+                // The only place that tells of absence (F2).
+                _ => return Ok(Fetched::ProvenAbsent),
+            }
+        }
+    }
+
+    /// The cluster whose WAL is wanted: the one of the data directory, which the command line must not contradict.
+    fn cluster(&self, repository: &Repository) -> Result<SystemIdentifier> {
+        let found = self.place.control()?.map(|control| control.system_identifier);
+        match (self.named_cluster, found) {
+            (Some(named), Some(found))
+                if named != found && self.place.certainty() == Certainty::Seen =>
+            {
+                Err(Error::refused(format!("the data directory belongs to the cluster `{found}`"))
+                    .because(format!("`--system-identifier` names `{named}`")))
+            }
+            (Some(named), _) => Ok(named),
+            (None, Some(found)) => Ok(found),
+            (None, None) => {
+                let newest = repository.newest_cluster();
+                tracing::warn!(cluster = %newest, "no data directory is known; the repository's newest cluster is meant");
+                Ok(newest)
+            }
+        }
+    }
+
+    async fn deliver(&self, archive: &WalArchive) -> Result<bool> {
+        let Some(object) = self.wanted.object(archive).await? else { return Ok(false) };
+        let delivered =
+            self.destination.deliver(archive, &object, self.wanted.file(), archive.expected());
+        let delivered = delivered.await?;
+        step::reached("wal-fetch:delivered");
+        Ok(delivered)
+    }
+
+    /// A segment that exists but lies on a branch that this recovery has left (F8).
+    async fn abandoned(&self, archive: &WalArchive) -> Result<Option<Missing>> {
+        let (WalFileName::Segment(segment), true) = (self.wanted.file(), self.situation.replays())
+        else {
+            return Ok(None);
+        };
+        let Some(branch) = abandoned::branch_of(segment, archive.segment_size())? else {
+            return Ok(None);
+        };
+        Ok(archive.segment_exists(segment).await?.then_some(Missing::Abandoned(branch)))
+    }
+
+    /// Whether the operator said that recovery may end here.
+    fn may_end_at(&self, missing: &Missing) -> bool {
+        let allowed = self.allowed_gap == Some(self.wanted.file());
+        if allowed {
+            tracing::warn!(file = %self.wanted, %missing, "recovery may end here: `wal.allow_gap_at` names it");
+        }
+        allowed
+    }
+
+    fn may_still_arrive(&self, missing: &Missing, began: Instant) -> bool {
+        self.situation == Situation::Recovery
+            && missing.may_be_filled()
+            && began.elapsed() < HOLE_PATIENCE
+    }
+}
+
+fn allowed_gap(settings: &Settings) -> Result<Option<WalFileName>> {
+    let Some(text) = &settings.wal.allow_gap_at else { return Ok(None) };
+    let expected =
+        "name a segment like `000000010000000000000042`, or a history like `00000002.history`";
+    match text.parse() {
+        Ok(name @ (WalFileName::Segment(_) | WalFileName::History(_))) => Ok(Some(name)),
+        _ => Err(Error::usage(format!("`wal.allow_gap_at` is `{text}`")).hint(expected)),
+    }
+}

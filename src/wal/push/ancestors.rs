@@ -1,0 +1,96 @@
+//! The ancestors' last segments, which nobody archives after a promotion.
+//!
+//! What a standby received is marked as archived already, and the old primary may be gone before it archived it: until
+//! the new timeline's history is stored, this server's `pg_wal` may be the only place that holds the end of the old one.
+
+use std::path::Path;
+
+use super::Archiver;
+use crate::error::{Error, Result};
+use crate::postgres::{SegmentName, SegmentNumber, SegmentSize, TimelineHistory, WalFileName};
+use crate::task;
+use crate::wal::local_file::{CheckedFile, LocalFile};
+
+impl Archiver {
+    /// Stores the segments below the switch points of `history` that lie in `pg_wal` and not in the repository.
+    ///
+    /// Every page header of such a segment is checked: nobody has vouched for its end.
+    pub(super) async fn archive_ancestors(&self, history: &TimelineHistory) -> Result<()> {
+        let (directory, size) = (self.directory.clone(), self.archive.segment_size());
+        let line = history.clone();
+        let local = task::blocking(move || segments_below(&directory, &line, size)).await?;
+        for segment in local {
+            if self.archive.segment_exists(segment).await? {
+                continue;
+            }
+            if let Some(file) = self.checked_throughout(segment).await? {
+                tracing::info!(%segment, "stored before the history of a later timeline");
+                self.archive_one(&file).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `None` when PostgreSQL has removed the file meanwhile.
+    async fn checked_throughout(&self, segment: SegmentName) -> Result<Option<CheckedFile>> {
+        let (directory, cluster) = (self.directory.clone(), self.archive.expected());
+        let checked = task::blocking(move || {
+            let found = LocalFile::find(&directory, WalFileName::Segment(segment))?;
+            found.map(|file| file.check_every_page(segment, &cluster)).transpose()
+        });
+        checked.await.map_err(|error| {
+            error.context(format!("the ancestor's segment `{segment}` must be archived first")).hint(
+                "the new timeline needs it and the repository lacks it; if it is worthless, move it out of `pg_wal`",
+            )
+        })
+    }
+}
+
+/// The complete segments of ancestors in `directory`, in the order of their names.
+fn segments_below(
+    directory: &Path,
+    history: &TimelineHistory,
+    size: SegmentSize,
+) -> Result<Vec<SegmentName>> {
+    let unreadable = |error| Error::io(format!("cannot read `{}`", directory.display()), error);
+    let mut segments = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(unreadable)? {
+        let name = entry.map_err(unreadable)?.file_name();
+        let Some(Ok(segment)) = name.to_str().map(str::parse::<SegmentName>) else { continue };
+        if is_below_switch(segment, history, size) {
+            segments.push(segment);
+        }
+    }
+    segments.sort_unstable();
+    Ok(segments)
+}
+
+/// Whether `segment` ends before its timeline was left: the one that holds the switch point lives on as a `.partial`
+/// and in the first segment of the next timeline.
+fn is_below_switch(segment: SegmentName, history: &TimelineHistory, size: SegmentSize) -> bool {
+    let Some(switch) = history.switch_point(segment.timeline()) else { return false };
+    segment.is_valid_for(size) && segment.number(size) < SegmentNumber::containing(switch, size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::TimelineId;
+
+    #[test]
+    fn only_complete_segments_of_ancestors_below_the_switch_count() {
+        let history = TimelineHistory::parse(
+            TimelineId::new(3).unwrap(),
+            b"1\t0/5000028\tx\n2\t0/7000000\tx\n",
+        )
+        .unwrap();
+        let below =
+            |name: &str| is_below_switch(name.parse().unwrap(), &history, SegmentSize::DEFAULT);
+        assert!(below("000000010000000000000004"));
+        assert!(!below("000000010000000000000005"));
+        assert!(below("000000020000000000000006"));
+        assert!(!below("000000020000000000000007"));
+        assert!(!below("000000030000000000000004"));
+        assert!(!below("000000040000000000000004"));
+    }
+}

@@ -1,0 +1,66 @@
+//! What a timeline needs in the repository before its files: its own history (W12), and no other's (T2).
+
+use super::Archiver;
+use crate::container::{ContentDigest, ContentFacts};
+use crate::error::Result;
+use crate::postgres::{TimelineId, WalFileName};
+use crate::task;
+use crate::wal::local_file::{CheckedFile, LocalFile};
+
+impl Archiver {
+    /// Makes sure that the history of `timeline` is in the repository, and that it is this server's.
+    ///
+    /// A cluster that was promoted while archiving was off never marks its history for archiving. One whose history
+    /// differs from the stored one lives on a timeline that another server took: none of its files may be mixed in.
+    pub(super) async fn require_history(&self, timeline: TimelineId) -> Result<()> {
+        let stored = self.archive.stored(&self.archive.history_object(timeline)).await?;
+        let local = self.local_history(timeline).await?;
+        match (local, stored) {
+            (Some(local), Some(stored)) => {
+                let content = content_of(&local).await?;
+                if content == stored.content {
+                    return Ok(());
+                }
+                Err(self.archive.conflict(local.name(), stored.content, content))
+            }
+            (Some(local), None) => self.archive_history(timeline, &local).await,
+            (None, Some(_)) => Ok(()),
+            (None, None) => {
+                tracing::warn!(
+                    history = %WalFileName::History(timeline),
+                    "neither the repository nor pg_wal has the history of this timeline; \
+                     without it no recovery can follow the timeline"
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// Stores a history after what of its ancestors' WAL is still missing in the repository.
+    pub(super) async fn archive_history(
+        &self,
+        timeline: TimelineId,
+        file: &CheckedFile,
+    ) -> Result<()> {
+        self.archive_ancestors(&file.local().history(timeline)?).await?;
+        self.archive_one(file).await.map(drop)
+    }
+
+    async fn local_history(&self, timeline: TimelineId) -> Result<Option<CheckedFile>> {
+        let (directory, cluster) = (self.directory.clone(), self.archive.expected());
+        task::blocking(move || {
+            let found = LocalFile::find(&directory, WalFileName::History(timeline))?;
+            found.map(|file| file.check(&cluster)).transpose()
+        })
+        .await
+    }
+}
+
+async fn content_of(file: &CheckedFile) -> Result<ContentFacts> {
+    let file = file.clone();
+    task::blocking(move || {
+        let bytes = file.local().read_small()?;
+        Ok(ContentFacts { raw_length: bytes.len() as u64, digest: ContentDigest::of(&bytes) })
+    })
+    .await
+}

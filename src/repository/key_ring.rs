@@ -66,8 +66,8 @@ impl KeyRing {
             ))
             .hint("set `encryption.key_file` (or `encryption.key_command`)"));
         };
-        let slots = slots(storage, key).await?;
-        for slot in slots.iter().filter(|slot| slot.derivation() == source.derivation()) {
+        let slots = readable_slots(storage, key).await?;
+        for slot in slots.intact.iter().filter(|slot| slot.derivation() == source.derivation()) {
             match slot.unwrap(&repository, source) {
                 Ok(key) => return Ok(key),
                 // Another slot may have been made for this key.
@@ -75,23 +75,45 @@ impl KeyRing {
                 Err(error) => return Err(error),
             }
         }
+        if let Some(damaged) = slots.damaged {
+            return Err(damaged);
+        }
+        let count = slots.intact.len();
         Err(Error::usage(format!(
             "the configured key opens none of the {} key slots of `{storage}`",
-            slots.len()
+            count
         ))
         .hint("is it the key of another repository? `walrs key list` shows the slots"))
     }
 }
 
-/// Every slot of a key, in the order of their names.
+/// The slots that can be read, and why one cannot.
+struct ReadableSlots {
+    intact: Vec<KeySlot>,
+    damaged: Option<Error>,
+}
+
+/// Every slot of a key, in the order of their names; a damaged one is an error.
 pub(super) async fn slots(storage: &dyn Storage, key: KeyId) -> Result<Vec<KeySlot>> {
-    let mut slots = Vec::new();
+    let slots = readable_slots(storage, key).await?;
+    match slots.damaged {
+        Some(error) => Err(error),
+        None => Ok(slots.intact),
+    }
+}
+
+/// A damaged slot must not keep another one from opening the repository.
+async fn readable_slots(storage: &dyn Storage, key: KeyId) -> Result<ReadableSlots> {
+    let mut slots = ReadableSlots { intact: Vec::new(), damaged: None };
     let mut listing = storage.list(&prefix::key_slots(&key), None);
     while let Some(info) = listing.try_next().await? {
         let Some(name @ ObjectName::KeySlot(..)) = ObjectName::parse(&info.key) else { continue };
-        let slot = read_control(storage, &name).await?;
-        // A slot that vanished since the listing was removed on purpose.
-        slots.extend(slot);
+        match read_control(storage, &name).await {
+            // A slot that vanished since the listing was removed on purpose.
+            Ok(slot) => slots.intact.extend(slot),
+            Err(error) if error.kind() == ErrorKind::Damaged => slots.damaged = Some(error),
+            Err(error) => return Err(error),
+        }
     }
     Ok(slots)
 }

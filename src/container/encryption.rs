@@ -144,7 +144,6 @@ pub(super) mod test_hook {
     }
 
     /// The nonces since the last call.
-    #[expect(dead_code, reason = "the test of nonces comes with the next commit")]
     pub(in crate::container) fn take() -> Vec<[u8; 12]> {
         NONCES.take()
     }

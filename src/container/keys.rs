@@ -16,7 +16,7 @@ use super::sealing::{derive, fill_random, label, push_field, random_bytes};
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 
-const SLOT_LABEL: &[u8] = b"walrs/v1/slot";
+pub(super) const SLOT_LABEL: &[u8] = b"walrs/v1/slot";
 
 /// The key that everything in an encrypted repository is sealed with.
 pub struct RepositoryKey(Secret<[u8; 32]>);

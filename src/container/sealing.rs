@@ -15,9 +15,9 @@ use super::keys::RepositoryKey;
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 
-const OBJECT_LABEL: &[u8] = b"walrs/v1/object";
-const BLOCK_LABEL: &[u8] = b"walrs/v1/block";
-const PARTIAL_LABEL: &[u8] = b"walrs/v1/partial";
+pub(super) const OBJECT_LABEL: &[u8] = b"walrs/v1/object";
+pub(super) const BLOCK_LABEL: &[u8] = b"walrs/v1/block";
+pub(super) const PARTIAL_LABEL: &[u8] = b"walrs/v1/partial";
 
 /// Random bytes that make the keys of every attempt to write an object unique.
 pub(super) type Salt = [u8; 32];

@@ -17,13 +17,22 @@ const HEADER_BYTES: usize = 15;
 pub(super) fn compress(raw: &[u8]) -> io::Result<Vec<u8>> {
     let info = FrameInfo::new()
         .content_size(Some(raw.len() as u64))
-        .block_size(BlockSize::Max1MB)
+        .block_size(block_size(raw.len()))
         .block_mode(BlockMode::Independent);
     let mut encoder = FrameEncoder::with_frame_info(info, Vec::with_capacity(raw.len() / 2));
     encoder.write_all(raw)?;
     let mut frame = encoder.finish()?;
     frame.shrink_to_fit();
     Ok(frame)
+}
+
+/// The smallest block that holds the chunk: decoders clear a whole block, however little is in it.
+fn block_size(raw_length: usize) -> BlockSize {
+    match raw_length {
+        0..=0x1_0000 => BlockSize::Max64KB,
+        0x1_0001..=0x4_0000 => BlockSize::Max256KB,
+        _ => BlockSize::Max1MB,
+    }
 }
 
 pub(super) fn decompress(stored: &[u8], raw: &mut [u8]) -> Checked<()> {

@@ -18,6 +18,8 @@ fn noise(length: usize) -> Vec<u8> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
     #[test]
     fn every_codec_returns_what_it_was_given(raw in prop::collection::vec(0..4_u8, 1..70_000)) {
         for codec in CODECS {

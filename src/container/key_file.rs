@@ -91,8 +91,26 @@ fn ensure_private(path: &Path, metadata: &Metadata) -> Result<()> {
             .hint(format!("chmod 0600 {}", path.display())));
     }
     let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
-    if owner != user && owner != 0 && user != 0 {
+    if !may_own_secret_of(user, owner) {
         return Err(refused(format!("belongs to user {owner}, not to user {user}")));
     }
     Ok(())
+}
+
+/// Whether `user` may rely on a secret that `owner` can replace: root may on any, everyone on their own and on root's.
+fn may_own_secret_of(user: u32, owner: u32) -> bool {
+    const ROOT: u32 = 0;
+    user == ROOT || owner == ROOT || owner == user
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_file_of_another_user_is_refused_except_by_root() {
+        assert!(may_own_secret_of(1000, 1000) && may_own_secret_of(1000, 0));
+        assert!(may_own_secret_of(0, 1000));
+        assert!(!may_own_secret_of(1000, 1001));
+    }
 }

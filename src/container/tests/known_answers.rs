@@ -99,11 +99,10 @@ fn known_slot(repository_id: &RepositoryId, source: &KeySource) -> KeySlot {
 fn hashes_of_blocks_and_partial_segments_are_as_ever() {
     let block = [0x77; BLOCK_SIZE];
     let known = String::from_utf8(stored("hashes.txt")).unwrap();
-    let mut computed = String::new();
-    for sealing in [plain(), encrypted()] {
+    let computed = [plain(), encrypted()].map(|sealing| {
+        let (suite, hash) = (sealing.suite(), sealing.hash_block(&block));
         let partial = BlockHash::from_bytes(sealing.partial_digest(&block));
-        computed += &format!("{:?} block {}\n", sealing.suite(), sealing.hash_block(&block));
-        computed += &format!("{:?} partial {partial}\n", sealing.suite());
-    }
-    assert_eq!(computed, known);
+        format!("{suite:?} block {hash}\n{suite:?} partial {partial}\n")
+    });
+    assert_eq!(computed.concat(), known);
 }

@@ -35,7 +35,7 @@ fn impossible_raw_lengths_are_refused() {
         for length in [0, 1, 299, 301, CHUNK_SIZE as u32, CHUNK_SIZE as u32 + 1, u32::MAX] {
             let why = format!("a chunk of 300 bytes states {length}");
             ensure_refused(&sample, &why, |parts| {
-                set(&mut parts.records[0], 12, length.to_le_bytes())
+                set(&mut parts.records[0], 12, length.to_le_bytes());
             });
         }
     }

@@ -44,16 +44,14 @@ pub(crate) fn identity(kind: ObjectKind) -> ObjectIdentity {
     }
 }
 
-/// Bytes that compress about as well as a cluster does, the same for the same length.
+/// Bytes that compress well, the same for the same length.
 pub(crate) fn content(length: usize) -> Vec<u8> {
     let mut content = Vec::with_capacity(length + 64);
     let mut state = 1_u64;
     while content.len() < length {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        content.extend_from_slice(
-            format!("row {} of table {}\n", state >> 48, state >> 61).as_bytes(),
-        );
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let (row, table) = (content.len() / 64, state >> 61);
+        content.extend_from_slice(format!("row {row:>50} of table {table}\n").as_bytes());
     }
     content.truncate(length);
     content

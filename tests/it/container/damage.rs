@@ -1,6 +1,7 @@
 //! One flipped bit anywhere is an error, and never a panic.
 
-use walrs::container::{Codec, ObjectReader};
+use proptest::prelude::*;
+use walrs::container::{Codec, ObjectReader, prelude_length};
 use walrs::error::{Error, ErrorKind};
 
 use super::records::positions;
@@ -64,6 +65,32 @@ fn a_flipped_bit_in_the_index_is_damage() {
             let error = reader.read_index(index as u64, &tail).unwrap_err();
             ensure_damaged(&error, position);
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_behind_a_valid_prelude_are_damage(
+        records in prop::collection::vec(any::<u8>(), 0..300),
+        kept in 0..500_usize,
+    ) {
+        let sample = Sample::pack(plain(), Codec::None, 50, 100);
+        let prelude = prelude_length(&sample.bytes).unwrap();
+        let kept = (prelude + kept).min(sample.bytes.len() - 1);
+        let object = [&sample.bytes[..kept], &records].concat();
+        prop_assume!(object != sample.bytes);
+        for error in sample.refusals(&object, "arbitrary bytes") {
+            prop_assert_eq!(error.kind(), ErrorKind::Damaged);
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_no_object(bytes in prop::collection::vec(any::<u8>(), 0..5000)) {
+        let sample = Sample::segment(plain(), Codec::None, 0);
+        for error in sample.refusals(&bytes, "arbitrary bytes") {
+            prop_assert_eq!(error.kind(), ErrorKind::Damaged);
+        }
+        prop_assert!(prelude_length(&bytes).is_err());
     }
 }
 

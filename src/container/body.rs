@@ -36,7 +36,7 @@ pub(super) fn stored_chunk_bytes(chunk: &CompressedChunk) -> usize {
 }
 
 impl Body {
-    /// Begins an object with its prelude; `capacity` is the expected size of the rest.
+    /// Begins an object with its prelude.
     pub(super) fn begin(
         sealing: &Sealing,
         identity: &ObjectIdentity,

@@ -52,7 +52,7 @@ impl ObjectKind {
 
     /// Whether PostgreSQL forgets the original as soon as the object is acknowledged.
     pub(super) const fn holds_wal(self) -> bool {
-        (self.id()) <= Self::TimelineHistory.id()
+        self.id() <= Self::TimelineHistory.id()
     }
 
     /// Most bytes of content that an object of this kind holds: a segment has at most 1 GiB.

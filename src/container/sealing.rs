@@ -45,7 +45,7 @@ impl Sealing {
         Self::new(repository_id, None)
     }
 
-    /// For an encrypted repository, with the key that one of its slots yielded.
+    /// For an encrypted repository, with the key that one of its slots yielded, which proves it to be the right one.
     pub fn encrypted(repository_id: RepositoryId, key_id: KeyId, key: RepositoryKey) -> Self {
         Self::new(repository_id, Some((key_id, key)))
     }

@@ -12,6 +12,7 @@ mod postgres_session;
 mod postgres_tls;
 mod storage_contract;
 mod storage_fs;
+mod storage_s3_options;
 mod storage_s3_patience;
 mod storage_s3_reads;
 mod storage_s3_writes;

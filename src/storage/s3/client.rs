@@ -91,10 +91,21 @@ fn checked_endpoint(endpoint: &str) -> Result<&str> {
             Err(Error::usage("`s3.endpoint` must not contain credentials")
                 .hint("credentials come from the standard chain"))
         }
-        Some(server) if !server.is_empty() => Ok(endpoint.trim_end_matches('/')),
+        Some(server) if is_server(server) => Ok(endpoint.trim_end_matches('/')),
         _ => Err(Error::usage(format!("`s3.endpoint` is `{endpoint}`"))
             .hint("write `https://server` or `http://server:port`")),
     }
+}
+
+/// `host`, `host:port` or `[address]:port`, perhaps with a path behind it. The SDK would tell only when it sends.
+fn is_server(text: &str) -> bool {
+    let authority = text.split('/').next().unwrap_or_default();
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (authority, "443"),
+    };
+    let spelled = |byte: u8| byte.is_ascii_graphic() && !b"?#%\\\"<>{}|^`".contains(&byte);
+    !host.is_empty() && text.bytes().all(spelled) && port.parse::<u16>().is_ok()
 }
 
 /// rustls with ring: from process start to the first byte it takes a sixth of what the SDK's default client does, and
@@ -121,5 +132,35 @@ fn read_certificates(file: &Path) -> Result<Vec<u8>> {
         Ok(certificates) if !certificates.is_empty() => Ok(pem),
         Ok(_) => Err(Error::usage(unusable()).hint("it holds no PEM certificate")),
         Err(error) => Err(Error::usage(unusable()).because(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_that_no_request_could_reach_is_a_usage_error() {
+        for endpoint in [
+            "https://s3.example.com",
+            "http://127.0.0.1:9000/",
+            "https://[::1]:443",
+            "https://[::1]",
+            "http://host/path",
+        ] {
+            checked_endpoint(endpoint).expect(endpoint);
+        }
+        for endpoint in [
+            "",
+            "s3.example.com",
+            "ftp://host",
+            "https://",
+            "https://host:port",
+            "https://a b",
+            "http://k:s@host",
+        ] {
+            let error = checked_endpoint(endpoint).expect_err(endpoint);
+            assert_eq!(error.kind(), crate::error::ErrorKind::Usage, "{endpoint}");
+        }
     }
 }

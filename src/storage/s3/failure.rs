@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{BoxError, ConnectorError, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 
 use crate::storage::{StorageError, StorageErrorKind};
@@ -138,40 +138,68 @@ fn unanswered<E>(what: String, error: SdkError<E, HttpResponse>) -> StorageError
 where
     E: StdError + Send + Sync + 'static,
 {
-    let never_sent = match &error {
-        SdkError::ConstructionFailure(_) => true,
-        SdkError::DispatchFailure(failure) => failure.is_user(),
-        _ => false,
+    let (kind, hint) = match &error {
+        error if credentials_missing(error) == Some(true) => {
+            (StorageErrorKind::Denied, Some(CHAIN))
+        }
+        error if credentials_missing(error) == Some(false) => {
+            (StorageErrorKind::Unavailable, Some(CHAIN))
+        }
+        error if certificate_refused(error) => (StorageErrorKind::Invalid, Some(AUTHORITY)),
+        SdkError::ConstructionFailure(_) => (StorageErrorKind::Invalid, None),
+        SdkError::DispatchFailure(failure) if failure.is_user() => {
+            (StorageErrorKind::Invalid, None)
+        }
+        _ => (StorageErrorKind::Unavailable, None),
     };
-    let without_credentials = credentials_missing(&error);
-    let kind = match without_credentials {
-        Some(true) => StorageErrorKind::Denied,
-        None if never_sent => StorageErrorKind::Invalid,
-        _ => StorageErrorKind::Unavailable,
-    };
-    let source = error.into_source().unwrap_or_else(|error| Box::new(error));
-    let failure = StorageError::new(kind, what).because(source);
-    match without_credentials {
-        Some(_) => failure.hint(
-            "credentials come from the environment, the profile, a web identity, the container or the instance",
-        ),
+    let failure = StorageError::new(kind, what).because(innermost(error));
+    match hint {
+        Some(hint) => failure.hint(hint),
         None => failure,
     }
 }
 
+const CHAIN: &str = "credentials come from the environment, the profile, a web identity, the container or the instance";
+const AUTHORITY: &str =
+    "set `s3.ca_file` when the server's certificate comes from an authority of your own";
+
+/// The cause without the SDK's wrapping, which says no more than "other" or "io error".
+fn innermost<E>(error: SdkError<E, HttpResponse>) -> BoxError
+where
+    E: StdError + Send + Sync + 'static,
+{
+    let cause = error.into_source().unwrap_or_else(|error| Box::new(error));
+    match cause.downcast::<ConnectorError>() {
+        Ok(connector) => connector.into_source(),
+        Err(cause) => cause,
+    }
+}
+
+/// Whether the server showed a certificate that we do not trust.
+fn certificate_refused(error: &(dyn StdError + 'static)) -> bool {
+    causes(error).any(|cause| matches!(in_io(cause), Some(rustls::Error::InvalidCertificate(_))))
+}
+
+/// The TLS error within I/O errors, whose contents do not count as their causes.
+fn in_io<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    let inner = error.downcast_ref::<std::io::Error>()?.get_ref()?;
+    inner.downcast_ref::<rustls::Error>().or_else(|| in_io(inner))
+}
+
+/// An error and everything behind it.
+fn causes<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
 /// Whether credentials are the trouble: `true` when there are none, `false` when their source did not answer.
 fn credentials_missing(error: &(dyn StdError + 'static)) -> Option<bool> {
-    let mut cause = Some(error);
-    while let Some(source) = cause {
-        if let Some(error) = source.downcast_ref::<CredentialsError>() {
-            return Some(!matches!(
-                error,
-                CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_)
-            ));
-        }
-        cause = source.source();
-    }
-    None
+    let found = causes(error).find_map(|cause| cause.downcast_ref::<CredentialsError>())?;
+    Some(!matches!(
+        found,
+        CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_)
+    ))
 }
 
 /// The pause of a `Retry-After`: seconds, or a date.

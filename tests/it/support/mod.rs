@@ -18,5 +18,6 @@ pub(crate) mod s3_server;
 pub(crate) mod scratch;
 pub(crate) mod standby;
 pub(crate) mod stored;
+pub(crate) mod tls;
 pub(crate) mod user;
 pub(crate) mod wal;

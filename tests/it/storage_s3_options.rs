@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures::StreamExt;
 use walrs::error::ErrorKind;
 use walrs::storage::{
-    ByteRange, ConnectOptions, StaticCredentials, Storage, StorageErrorKind, connect,
+    Body, ByteRange, ConnectOptions, PutMode, StaticCredentials, Storage, StorageErrorKind, connect,
 };
 
 use crate::support::s3_server::S3Server;
 use crate::support::scratch::Scratch;
-use crate::support::stored::{get, put};
+use crate::support::stored::{get, key, pattern, put};
 use crate::support::tls::TlsFront;
 
 async fn connected(options: &ConnectOptions) -> Arc<dyn Storage> {
@@ -30,6 +32,39 @@ async fn a_server_is_trusted_by_the_certificate_file_alone() {
     let storage = connected(&options).await;
     put(&storage, "a", b"content").await.expect("stored");
     assert_eq!(get(&storage, "a", ByteRange::Full).await.expect("there"), "content");
+
+    let large = pattern(20 << 20);
+    let streamed = Bytes::from(large.clone());
+    let body = Body::source(move || futures::stream::iter([Ok(streamed.clone())]).boxed());
+    storage.put(&key("b"), body, PutMode::Create).await.expect("stored in parts");
+    assert!(get(&storage, "b", ByteRange::Full).await.expect("there") == large);
+    let puts: Vec<_> =
+        server.requests().into_iter().filter(|seen| seen.is("PUT", "tls/")).collect();
+    assert_eq!(puts.len(), 3, "one object, two parts");
+    for put in puts {
+        assert_eq!(put.header("x-amz-content-sha256"), Some("UNSIGNED-PAYLOAD"));
+        assert!(put.header("x-amz-checksum-crc32c").is_some());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_objects_get_the_storage_class_and_the_encryption_that_are_asked_for() {
+    let server = S3Server::start();
+    let mut options = server.options("class");
+    options.s3.storage_class = Some("REDUCED_REDUNDANCY".to_owned());
+    options.s3.encryption = Some("aws:kms".parse().expect("a known method"));
+    options.s3.kms_key_id = Some("key-1".to_owned());
+    let storage = connected(&options).await;
+    put(&storage, "a", b"content").await.expect("stored");
+    let body = Body::source(|| futures::stream::iter([Ok(Bytes::from(vec![7; 20 << 20]))]).boxed());
+    storage.put(&key("b"), body, PutMode::Create).await.expect("stored in parts");
+    let creations = [("PUT", "class/a"), ("POST", "uploads")];
+    for (method, part) in creations {
+        let seen = server.requests().into_iter().find(|seen| seen.is(method, part)).expect(part);
+        assert_eq!(seen.header("x-amz-storage-class"), Some("REDUCED_REDUNDANCY"));
+        assert_eq!(seen.header("x-amz-server-side-encryption"), Some("aws:kms"));
+        assert_eq!(seen.header("x-amz-server-side-encryption-aws-kms-key-id"), Some("key-1"));
+    }
 }
 
 #[tokio::test]

@@ -52,6 +52,7 @@ struct Shared {
     idle_timeout: Duration,
     policy: RetryPolicy,
     new_objects: NewObjects,
+    payloads: Payloads,
     credentials_refreshed: AtomicBool,
 }
 
@@ -60,6 +61,24 @@ struct NewObjects {
     storage_class: Option<types::StorageClass>,
     encryption: Option<types::ServerSideEncryption>,
     kms_key_id: Option<String>,
+}
+
+/// What vouches for a body on its way, beside its CRC32C.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Payloads {
+    /// Its SHA-256, signed: on a plain connection anybody might change it.
+    Signed,
+    /// TLS, which does so already: a SHA-256 of everything would cost CPU time for nothing.
+    InTls,
+}
+
+impl Payloads {
+    fn of(options: &S3Options) -> Self {
+        match &options.endpoint {
+            Some(endpoint) if endpoint.starts_with("http://") => Self::Signed,
+            _ => Self::InTls,
+        }
+    }
 }
 
 impl S3Storage {
@@ -75,10 +94,15 @@ impl S3Storage {
             encryption: options.encryption.map(Into::into),
             kms_key_id: options.kms_key_id.clone(),
         };
-        let idle_timeout = options.idle_timeout;
-        let credentials_refreshed = AtomicBool::new(false);
-        let shared =
-            Shared { client, location, idle_timeout, policy, new_objects, credentials_refreshed };
+        let shared = Shared {
+            client,
+            location,
+            idle_timeout: options.idle_timeout,
+            policy,
+            new_objects,
+            payloads: Payloads::of(options),
+            credentials_refreshed: AtomicBool::new(false),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 

@@ -10,7 +10,7 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPa
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
-use super::{S3Storage, parts, put};
+use super::{Payloads, S3Storage, parts, put};
 use crate::storage::{
     Body, ByteRange, ObjectKey, PutMode, Storage, StorageError, StorageErrorKind,
 };
@@ -146,7 +146,12 @@ impl Upload {
             .upload_id(&self.id)
             .part_number(number)
             .body(ByteStream::from(part.clone()))
-            .checksum_crc32_c(checksum);
+            .checksum_crc32_c(checksum)
+            .customize();
+        let request = match self.storage.shared.payloads {
+            Payloads::Signed => request,
+            Payloads::InTls => request.disable_payload_signing(),
+        };
         let what = || format!("cannot store part {number} of `{}/{}`", self.storage, self.key);
         let answer = self.storage.ask(what, request.send()).await?;
         answer.e_tag().map(str::to_owned).ok_or_else(|| {

@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use super::S3Storage;
+use super::{Payloads, S3Storage};
 use crate::storage::{ObjectKey, PutMode, StorageError, StorageErrorKind};
 use crate::{step, task};
 
@@ -29,7 +29,12 @@ impl S3Storage {
             .set_if_none_match(condition(mode))
             .set_storage_class(self.shared.new_objects.storage_class.clone())
             .set_server_side_encryption(self.shared.new_objects.encryption.clone())
-            .set_ssekms_key_id(self.shared.new_objects.kms_key_id.clone());
+            .set_ssekms_key_id(self.shared.new_objects.kms_key_id.clone())
+            .customize();
+        let request = match self.shared.payloads {
+            Payloads::Signed => request,
+            Payloads::InTls => request.disable_payload_signing(),
+        };
         let stored = self.ask(|| self.cannot("store", key), request.send()).await?;
         step::reached("storage-s3:stored");
         match stored.checksum_crc32_c() {

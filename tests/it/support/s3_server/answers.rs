@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
-use hyper::Response;
+use hyper::{HeaderMap, Response};
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
@@ -13,12 +13,18 @@ pub(crate) struct Seen {
     pub(crate) target: String,
     /// Length of the request's body.
     pub(crate) bytes: usize,
+    pub(crate) headers: HeaderMap,
 }
 
 impl Seen {
     /// Whether the method is this one and the target contains `part`.
     pub(crate) fn is(&self, method: &str, part: &str) -> bool {
         self.method == method && self.target.contains(part)
+    }
+
+    /// The value of a header.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 }
 

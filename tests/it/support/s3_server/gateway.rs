@@ -47,7 +47,8 @@ impl Gateway {
         let (method, target) = (request.method().as_str(), target(request));
         let (method, bytes) = (method.to_owned(), request.body().len());
         let effect = self.faults().iter_mut().find_map(|fault| fault.strike(&method, &target));
-        self.seen().push(Seen { method, target, bytes });
+        let headers = request.headers().clone();
+        self.seen().push(Seen { method, target, bytes, headers });
         effect
     }
 

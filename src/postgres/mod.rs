@@ -4,6 +4,7 @@
 //! parsed once at the edge. Does not own what is done with them, nor names in the repository; only `session` talks
 //! to a server, and nothing here reads the environment.
 
+mod backup_label;
 mod bytes;
 mod control_file;
 mod data_directory;
@@ -23,6 +24,7 @@ mod version;
 mod wal_header;
 mod wal_tail;
 
+pub use backup_label::BackupLabel;
 pub use control_file::{
     CONTROL_FILE, ControlFile, ControlFileDefect, DataChecksums, DatabaseState, WalLevel,
 };

@@ -152,6 +152,15 @@ pub enum BackupKind {
     Delta,
 }
 
+impl std::fmt::Display for BackupKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Full => "full",
+            Self::Delta => "delta",
+        })
+    }
+}
+
 impl Manifest {
     /// Whether the backup stored everything.
     pub fn kind(&self) -> BackupKind {

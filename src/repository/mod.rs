@@ -7,6 +7,7 @@ mod catalog;
 mod create;
 mod documents;
 mod file_list;
+mod file_list_part;
 mod key_ring;
 mod key_slots;
 mod layout;
@@ -36,6 +37,7 @@ pub use file_list::{
     DirectoryEntry, Entry, Extent, ExtentSource, FileEntry, FileIdentity, LINE_BYTES, ListedPath,
     PART_BYTES, TablespaceEntry, decode_path, encode_path,
 };
+pub use file_list_part::FileListPart;
 pub use key_ring::KeyRing;
 pub use key_slots::{KeySlots, NewSlot};
 pub use layout::{BackupId, ObjectName, PartialDigest, prefix};

@@ -15,6 +15,7 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("walrs keeps file positions in usize and needs a 64-bit platform");
 
+pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod container;

@@ -1,0 +1,281 @@
+//! The pipeline: walk → read, check and hash → chunk → compress → pack → store, ordered, parallel and bounded.
+//!
+//! One blocking thread walks and cuts jobs. Jobs are read in parallel, but their results go on in the order of the
+//! walk; so do the compressed chunks. One place assembles packs and file list and hands them to the uploads.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+use tokio::sync::mpsc;
+
+use super::Target;
+use super::assemble::{Assembler, Chunk, Stored};
+use super::budget::{Budget, Reservation};
+use super::buffer::BufferPool;
+use super::chunker::{Chunker, RawChunk};
+use super::compress::compress_chunk;
+use super::job::{Job, Planner};
+use super::pack_builder::Sealed;
+use super::pages::{PageChecks, Suspect, bad_pages};
+use super::rate_limit::RateLimit;
+use super::read::{Portion, ReadItem, Reader};
+use super::uploads::Uploads;
+use super::walk::DataDirectory;
+use crate::container::{CHUNK_SIZE, Codec};
+use crate::error::{Error, Result};
+use crate::postgres::{ControlFile, Lsn, Session};
+use crate::progress::Progress;
+use crate::repository::{ObjectName, PACK_STORED_BYTES};
+use crate::{step, task};
+
+/// Jobs that wait for a reader.
+const JOBS_WAITING: usize = 8;
+
+/// Most jobs, and most chunks, that are worked on at a time, however many cores there are: together they must leave
+/// room in the budget for the pack that is filled.
+const IN_FLIGHT: usize = 24;
+
+/// A pack may exceed its limit by a chunk and its index.
+const PACK_BYTES: u64 = PACK_STORED_BYTES + 4 * CHUNK_SIZE as u64;
+
+/// What is copied, how, and into which backup.
+pub(super) struct Copy<'a> {
+    pub(super) target: Target,
+    pub(super) data: DataDirectory,
+    pub(super) checks: Option<PageChecks>,
+    /// Where replay of the backup begins.
+    pub(super) start_lsn: Lsn,
+    pub(super) session: &'a Session,
+    /// Parallel readers and compressors.
+    pub(super) workers: usize,
+    /// Objects in flight.
+    pub(super) uploads: usize,
+    /// Bytes per second.
+    pub(super) rate_limit: Option<u64>,
+    pub(super) progress: &'a dyn Progress,
+}
+
+/// Everything was read and sealed; some of it may still be on its way into the repository.
+pub(super) struct Copied {
+    pub(super) stored: Stored,
+    pub(super) uploads: Uploads,
+    /// `pg_control` as it was copied.
+    pub(super) control: ControlFile,
+}
+
+/// Copies the data directory; `pg_control` comes last (B6).
+pub(super) async fn copy(copy: Copy<'_>) -> Result<Copied> {
+    let budget = Budget::new();
+    let pool = BufferPool::default();
+    let sealing = copy.target.repository.sealing().clone();
+    let reader = Arc::new(Reader::new(copy.data.clone(), sealing, copy.checks, pool.clone()));
+    let mut packing = Packing {
+        assembler: Arc::new(Mutex::new(Assembler::new(copy.target.clone()))),
+        uploads: Uploads::new(copy.target.repository.clone(), budget.clone(), copy.uploads),
+        budget: budget.clone(),
+        pack: None,
+        session: copy.session,
+        start_lsn: copy.start_lsn,
+        progress: copy.progress,
+    };
+    let mut chunks = Pipeline { copy: &copy, reader: &reader, budget, pool: &pool }.chunks();
+    while let Some(chunk) = chunks.try_next().await? {
+        packing.add(chunk).await?;
+    }
+    drop(chunks);
+    let codec = copy.target.repository.codec();
+    let control = packing.add_control_file(&reader, codec, pool).await?;
+    let stored = packing.assemble(|assembler| Ok(assembler.take_stored())).await?;
+    Ok(Copied { stored, uploads: packing.uploads, control })
+}
+
+struct Pipeline<'a> {
+    copy: &'a Copy<'a>,
+    reader: &'a Arc<Reader>,
+    budget: Budget,
+    pool: &'a BufferPool,
+}
+
+type ChunkStream<'a> = Pin<Box<dyn Stream<Item = Result<Chunk>> + Send + 'a>>;
+
+impl<'a> Pipeline<'a> {
+    /// The compressed chunks, in the order of the file list.
+    fn chunks(self) -> ChunkStream<'a> {
+        let in_flight = (2 * self.copy.workers).min(IN_FLIGHT);
+        let (codec, pool) = (self.copy.target.repository.codec(), self.pool);
+        let limit = Arc::new(RateLimit::new(self.copy.rate_limit));
+        let (reader, budget) = (self.reader, self.budget);
+        let portions = jobs(self.copy.data.clone())
+            .map(move |job| read(job, Arc::clone(reader), budget.clone(), Arc::clone(&limit)))
+            .buffered(in_flight);
+        let chunks = chunked(portions.boxed()).map(move |raw| {
+            let pool = pool.clone();
+            async move {
+                let raw = raw?;
+                task::blocking(move || compress_chunk(codec, &pool, raw)).await
+            }
+        });
+        chunks.buffered(in_flight).boxed()
+    }
+}
+
+async fn read(
+    job: Result<Job>,
+    reader: Arc<Reader>,
+    budget: Budget,
+    limit: Arc<RateLimit>,
+) -> Result<Vec<Portion>> {
+    let job = job?;
+    limit.wait(job.bytes).await;
+    let reservation = budget.reserve(job.bytes).await;
+    task::blocking(move || reader.read(job, reservation)).await
+}
+
+/// What the walk says: its end is a message, so that a walk that broke off is never taken for a short one.
+enum Said {
+    Job(Job),
+    End,
+}
+
+/// The jobs of a walk, which runs on a thread of its own. An error ends the stream.
+fn jobs(data: DataDirectory) -> impl Stream<Item = Result<Job>> + Send {
+    let (sender, receiver) = mpsc::channel(JOBS_WAITING);
+    let walk = stream::once(task::blocking(move || {
+        let said = walk(&data, &sender).map(|()| Said::End);
+        // Nobody listens any more: the backup has failed elsewhere.
+        let _ = sender.blocking_send(said);
+        Ok(())
+    }));
+    let said = stream::unfold(Some(receiver), |receiver| async {
+        let mut receiver = receiver?;
+        match receiver.recv().await {
+            Some(Ok(Said::Job(job))) => Some((Ok(job), Some(receiver))),
+            Some(Ok(Said::End)) => None,
+            Some(Err(error)) => Some((Err(error), None)),
+            None => Some((Err(Error::bug("the walk of the data directory broke off")), None)),
+        }
+    });
+    // Both are polled together; the walk itself yields nothing but its failure.
+    stream::select(walk.filter_map(|walked| async { walked.err().map(Err) }), said)
+}
+
+fn walk(data: &DataDirectory, sender: &mpsc::Sender<Result<Said>>) -> Result<()> {
+    let gone = |_| Error::unavailable("the backup was given up");
+    let mut send = |job| sender.blocking_send(Ok(Said::Job(job))).map_err(gone);
+    let mut planner = Planner::new(data, &mut send);
+    data.walk(&mut |found| planner.add(found))?;
+    planner.finish()
+}
+
+/// Portions joined into chunks.
+fn chunked<'a>(
+    portions: impl Stream<Item = Result<Vec<Portion>>> + Send + Unpin + 'a,
+) -> impl Stream<Item = Result<RawChunk>> + Send + 'a {
+    let state = (portions, Chunker::default());
+    let chunks = stream::try_unfold(Some(state), |state| async move {
+        let Some((mut portions, mut chunker)) = state else {
+            return Ok::<_, Error>(None);
+        };
+        let mut full = Vec::new();
+        while full.is_empty() {
+            let Some(next) = portions.try_next().await? else {
+                full.extend(chunker.finish());
+                return Ok(Some((full, None)));
+            };
+            full.extend(next.into_iter().filter_map(|portion| chunker.add(portion)));
+        }
+        Ok(Some((full, Some((portions, chunker)))))
+    });
+    chunks.map_ok(|full| stream::iter(full.into_iter().map(Ok))).try_flatten()
+}
+
+struct Packing<'a> {
+    /// Locked on blocking threads only, by one of them at a time.
+    assembler: Arc<Mutex<Assembler>>,
+    uploads: Uploads,
+    budget: Budget,
+    /// For the pack that is being filled.
+    pack: Option<Reservation>,
+    session: &'a Session,
+    start_lsn: Lsn,
+    progress: &'a dyn Progress,
+}
+
+impl Packing<'_> {
+    async fn add(&mut self, chunk: Chunk) -> Result<()> {
+        if chunk.data.is_some() {
+            self.make_room_for_pack().await;
+        }
+        let present = self.present_lsn(&chunk).await?;
+        let start = self.start_lsn;
+        let judge = move |suspects: &[Suspect]| bad_pages(suspects, start, present);
+        self.progress.advance(chunk.bytes());
+        let sealed = self.assemble(move |assembler| assembler.add(chunk, &judge)).await?;
+        self.store(sealed).await
+    }
+
+    async fn make_room_for_pack(&mut self) {
+        if self.pack.is_none() {
+            self.pack = Some(self.budget.reserve(PACK_BYTES).await);
+        }
+    }
+
+    /// B7: the server's position is asked for after a page was read in vain for the last time.
+    async fn present_lsn(&self, chunk: &Chunk) -> Result<Lsn> {
+        let is_suspect = |item: &ReadItem| match item {
+            ReadItem::Content(content) => !content.suspects.is_empty(),
+            _ => false,
+        };
+        if chunk.items.iter().any(is_suspect) {
+            return self.session.current_insert_lsn().await;
+        }
+        Ok(Lsn::INVALID)
+    }
+
+    async fn assemble<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Assembler) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let assembler = Arc::clone(&self.assembler);
+        task::blocking(move || {
+            work(&mut assembler.lock().expect("a panic in it has ended the backup"))
+        })
+        .await
+    }
+
+    async fn store(&mut self, sealed: Vec<Sealed>) -> Result<()> {
+        for object in sealed {
+            let is_pack = matches!(object.name, ObjectName::Pack(..));
+            let held = if is_pack { self.pack.take() } else { None };
+            self.uploads.put(object, held).await?;
+        }
+        Ok(())
+    }
+
+    /// B6: reads `pg_control`, adds it behind everything else, and ends the last pack and the file list.
+    async fn add_control_file(
+        &mut self,
+        reader: &Arc<Reader>,
+        codec: Codec,
+        pool: BufferPool,
+    ) -> Result<ControlFile> {
+        let reader = Arc::clone(reader);
+        let read = task::blocking(move || {
+            let (control, portion) = reader.read_control_file()?;
+            let mut chunker = Chunker::default();
+            chunker.add(portion);
+            let raw = chunker.finish().ok_or_else(|| Error::bug("pg_control is empty"))?;
+            Ok((control, compress_chunk(codec, &pool, raw)?))
+        });
+        let (control, chunk) = read.await?;
+        self.make_room_for_pack().await;
+        let parts = self.assemble(move |assembler| assembler.add_control_file(chunk)).await?;
+        step::reached("backup-push:before-file-list");
+        self.store(parts).await?;
+        step::reached("backup-push:before-last-pack");
+        let pack = self.assemble(Assembler::seal_pack).await?;
+        self.store(pack.into_iter().collect()).await?;
+        Ok(control)
+    }
+}

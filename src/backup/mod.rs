@@ -1,0 +1,51 @@
+//! Taking base backups: what is read when, what is stored in which order, and when a backup begins to exist.
+//!
+//! Owns the steps of `backup-push`, the pipeline that copies a data directory, and marks. Does not own what a data
+//! directory holds (`postgres`), object names and documents (`repository`), or reading a backup back (`restore`).
+//!
+//! [`Source`] is a server that was found fit, [`push`] takes one backup of it, [`survey`] tells what would be read.
+
+mod alive;
+mod announce;
+mod assemble;
+mod budget;
+mod buffer;
+mod cached_read;
+mod chunker;
+mod complete;
+mod compress;
+mod copy;
+mod file_builder;
+mod host;
+mod job;
+mod list_writer;
+mod listing;
+mod mark;
+mod pack_builder;
+mod pages;
+mod push;
+mod rate_limit;
+mod read;
+mod source;
+mod survey;
+#[cfg(test)]
+mod test_directory;
+mod uploads;
+mod wal_range;
+mod walk;
+
+use crate::postgres::SystemIdentifier;
+use crate::repository::{BackupId, Repository};
+
+pub use mark::{Permanence, mark};
+pub use push::{Options, Request, push};
+pub use source::Source;
+pub use survey::{Survey, survey};
+
+/// The backup that is being written. Cloning is cheap.
+#[derive(Clone)]
+struct Target {
+    repository: Repository,
+    cluster: SystemIdentifier,
+    backup: BackupId,
+}

@@ -1,0 +1,155 @@
+//! Filling one pack: chunks behind each other, and the index of what they hold.
+
+use super::Target;
+use crate::container::{BLOCK_SIZE, BlockHash, CompressedChunk, ObjectKind, ObjectWriter};
+use crate::error::Result;
+use crate::repository::{
+    ExtentSource, ListedPath, ObjectName, PACK_EXTENTS, PACK_RAW_BYTES, PACK_STORED_BYTES,
+    PackExtent, PackIndex, PackReference,
+};
+
+/// An object that is ready to be stored.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    /// Its name.
+    pub(super) name: ObjectName,
+    /// All of it.
+    pub(super) bytes: bytes::Bytes,
+}
+
+/// The pack that is being filled.
+pub(super) struct PackBuilder {
+    name: ObjectName,
+    reference: PackReference,
+    /// Its index in the manifest's pack table.
+    table_index: u32,
+    writer: ObjectWriter,
+    extents: Vec<PackExtent>,
+    /// Where the last extent ends in the content.
+    end: u64,
+}
+
+/// Where a chunk begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ChunkPlace {
+    pack: u32,
+    chunk: u32,
+    /// Position of the chunk in the content of its pack.
+    start: u64,
+}
+
+/// Where a run of blocks begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RunPlace {
+    chunk: ChunkPlace,
+    offset: u32,
+}
+
+/// A run of blocks of a file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FileRun<'a> {
+    /// The file.
+    pub(super) path: &'a ListedPath,
+    /// Position in it.
+    pub(super) offset: u64,
+    /// Bytes.
+    pub(super) length: u64,
+    /// Of its blocks.
+    pub(super) hashes: &'a [BlockHash],
+}
+
+impl ChunkPlace {
+    /// The place `offset` bytes into the chunk.
+    pub(super) fn at(self, offset: u64) -> RunPlace {
+        RunPlace { chunk: self, offset: offset as u32 }
+    }
+}
+
+impl RunPlace {
+    /// As a file list says it.
+    pub(super) fn source(self) -> ExtentSource {
+        let ChunkPlace { pack, chunk, .. } = self.chunk;
+        ExtentSource::Pack { pack, chunk, offset: self.offset }
+    }
+
+    /// The pack's index in the manifest's table, and the position in the pack's content.
+    pub(super) fn position(self) -> (u32, u64) {
+        (self.chunk.pack, self.chunk.start + u64::from(self.offset))
+    }
+}
+
+impl PackBuilder {
+    /// Begins pack `number`.
+    pub(super) fn begin(target: &Target, number: u32) -> Result<Self> {
+        let backup = target.backup.clone();
+        let name = ObjectName::Pack(backup.clone(), number);
+        let identity = target.repository.object_identity(&name, ObjectKind::Pack, target.cluster);
+        let (sealing, codec) = (target.repository.sealing(), target.repository.codec());
+        Ok(Self {
+            name,
+            reference: PackReference { backup, number, size: 0, index: 0, used: 0 },
+            // A full backup references its own packs only, in order.
+            table_index: number - 1,
+            writer: ObjectWriter::new(sealing, identity, codec)?,
+            extents: Vec::new(),
+            end: 0,
+        })
+    }
+
+    /// Appends a chunk, compressed from `raw`.
+    pub(super) fn push(&mut self, chunk: CompressedChunk, raw: &[u8]) -> Result<ChunkPlace> {
+        let place = ChunkPlace {
+            pack: self.table_index,
+            chunk: self.writer.chunk_positions().len() as u32,
+            start: self.writer.raw_length(),
+        };
+        self.writer.push(chunk, raw)?;
+        Ok(place)
+    }
+
+    /// Records what lies at `place`; runs come in the order of the content.
+    pub(super) fn record(&mut self, place: RunPlace, run: FileRun<'_>) {
+        let (_, position) = place.position();
+        match self.extents.last_mut() {
+            Some(last) if self.end == position && continues(last, &run) => {
+                last.length += run.length;
+                last.hashes.extend_from_slice(run.hashes);
+            }
+            _ => self.extents.push(PackExtent {
+                path: run.path.as_bytes().to_vec(),
+                file_offset: run.offset,
+                length: run.length,
+                chunk: place.chunk.chunk,
+                offset: place.offset,
+                hashes: run.hashes.to_vec(),
+            }),
+        }
+        self.end = position + run.length;
+    }
+
+    /// Whether the pack is closed now.
+    pub(super) fn is_full(&self) -> bool {
+        self.writer.stored_length() >= PACK_STORED_BYTES
+            || self.writer.raw_length() >= PACK_RAW_BYTES
+            || self.extents.len() >= PACK_EXTENTS
+    }
+
+    /// Ends the pack with its index.
+    pub(super) fn seal(mut self) -> Result<(PackReference, Sealed)> {
+        let chunks = self.writer.chunk_positions().to_vec();
+        let index = PackIndex { chunks, extents: self.extents };
+        self.writer.push_index(&index.encode())?;
+        drop(index);
+        let finished = self.writer.finish()?;
+        let index = finished.index_position.expect("an index was pushed");
+        let (size, used) = (finished.bytes.len() as u64, finished.raw_length);
+        let reference = PackReference { size, index, used, ..self.reference };
+        Ok((reference, Sealed { name: self.name, bytes: finished.bytes }))
+    }
+}
+
+fn continues(last: &PackExtent, run: &FileRun<'_>) -> bool {
+    last.file_offset + last.length == run.offset
+        && last.length.is_multiple_of(BLOCK_SIZE as u64)
+        && last.path == run.path.as_bytes()
+}

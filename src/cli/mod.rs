@@ -2,6 +2,11 @@
 //!
 //! Owns arguments, output, exit codes and the runtime. Does not own what a command does.
 
+mod backup_document;
+mod backup_list;
+mod backup_mark;
+mod backup_push;
+mod backup_show;
 mod check;
 mod context;
 mod exit;
@@ -9,6 +14,7 @@ mod init;
 mod key;
 mod logging;
 mod output;
+mod progress;
 mod show_config;
 mod wal_fetch;
 mod wal_push;
@@ -72,6 +78,14 @@ enum Command {
     WalFetch(wal_fetch::Args),
     /// Add, list or remove the keys that open an encrypted repository
     Key(key::Args),
+    /// Take a base backup
+    BackupPush(backup_push::Args),
+    /// List the backups that can be restored
+    BackupList(backup_list::Args),
+    /// Show everything about one backup
+    BackupShow(backup_show::Args),
+    /// Exempt a backup from retention, or no longer
+    BackupMark(backup_mark::Args),
     /// Look for what is wrong with this set-up, and say how to mend it
     Check(check::Args),
     /// Print the effective configuration with the origin of every value
@@ -90,6 +104,10 @@ impl Command {
             Self::WalPush(args) => wal_push::run(args, context).await,
             Self::WalFetch(args) => wal_fetch::run(args, context).await,
             Self::Key(args) => key::run(args, context).await,
+            Self::BackupPush(args) => Box::pin(backup_push::run(args, context)).await,
+            Self::BackupList(args) => backup_list::run(&args, context).await,
+            Self::BackupShow(args) => backup_show::run(&args, context).await,
+            Self::BackupMark(args) => backup_mark::run(&args, context).await,
             Self::Check(args) => check::run(args, context).await,
             Self::Config(args) => show_config::run(&args, context),
             Self::Completions { shell } => completions(shell),

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests end by panicking, in their helpers too")]
 
+mod backup_push;
 mod container;
 mod identity;
 mod layers;

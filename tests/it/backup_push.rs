@@ -1,0 +1,68 @@
+//! `backup-push` against real servers: what makes a backup visible, and what it says of itself.
+
+use serde_json::Value;
+
+use crate::support::cluster::Cluster;
+use crate::support::installation::Major;
+use crate::support::repository::TestRepository;
+
+/// A running cluster that archives into `repository`.
+fn archiving(repository: &TestRepository) -> Cluster {
+    Cluster::builder(Major::V15).archiving_to(repository).start()
+}
+
+fn list(cluster: &Cluster) -> Vec<Value> {
+    let listed = cluster.walrs(&["backup-list", "--json"]).expect_success();
+    serde_json::from_str::<Value>(&listed.stdout).unwrap().as_array().unwrap().clone()
+}
+
+/// B1, B5
+#[test]
+fn a_backup_is_listed_when_all_of_its_wal_is_in_the_repository() {
+    let repository = TestRepository::plain_directory();
+    let cluster = archiving(&repository);
+    let pushed = cluster.walrs(&["backup-push", "--label", "first"]).expect_success();
+    let backups = list(&cluster);
+    assert_eq!(backups.len(), 1);
+    let backup = &backups[0];
+    assert_eq!(pushed.stdout.trim_end(), backup["id"]);
+    let shown = cluster.walrs(&["backup-show", "LATEST", "--json"]).expect_success();
+    let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
+    for name in ["first_segment", "last_segment"] {
+        let segment = shown[name].as_str().unwrap();
+        let key = format!("/{segment}");
+        assert!(repository.keys().iter().any(|stored| stored.ends_with(&key)), "{segment}");
+    }
+    assert_eq!(backup["system_identifier"], cluster.system_identifier());
+}
+
+/// The fields that `docs/json.md` promises.
+#[test]
+fn a_listed_backup_has_every_promised_field() {
+    let repository = TestRepository::plain_directory();
+    let cluster = archiving(&repository);
+    cluster.walrs(&["backup-push"]).expect_success();
+    let backup = &list(&cluster)[0];
+    assert_eq!(backup["kind"], "full");
+    assert_eq!((&backup["parent"], &backup["label"]), (&Value::Null, &Value::Null));
+    assert_eq!((&backup["timeline"], &backup["bad_pages"]), (&1.into(), &0.into()));
+    assert_eq!(backup["permanent"], false);
+    for number in ["files", "bytes", "new_bytes", "stored_bytes"] {
+        assert!(backup[number].as_u64().unwrap() > 0, "{number}");
+    }
+    for time in ["start_time", "stop_time"] {
+        assert!(backup[time].as_str().unwrap().ends_with('Z'), "{time}");
+    }
+    let lsn = |name: &str| backup[name].as_str().unwrap().split_once('/').is_some();
+    assert!(lsn("start_lsn") && lsn("stop_lsn"));
+}
+
+/// B1
+#[test]
+fn a_server_that_archives_nothing_is_refused_before_anything_is_stored() {
+    let repository = TestRepository::plain_directory();
+    let cluster = Cluster::builder(Major::V15).using(&repository).start();
+    let refused = cluster.walrs(&["backup-push"]).expect_status(3);
+    refused.expect_message("archive_mode");
+    assert_eq!(repository.keys(), [""; 0]);
+}

@@ -9,13 +9,14 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use walrs::durable::{self, Existing};
 use walrs::storage::{
     Body, ByteRange, FsStorage, PutMode, Storage, StorageError, StorageErrorKind,
 };
 
 use crate::support::program::{Finished, reachable_copy};
 use crate::support::scratch::Scratch;
-use crate::support::stored::{get, key, keys, prefix, put};
+use crate::support::stored::{get, key, keys, pattern, prefix, put};
 use crate::support::user::ServerUser;
 
 fn repository() -> (Scratch, PathBuf, Arc<dyn Storage>) {
@@ -147,7 +148,7 @@ async fn a_missing_root_is_no_empty_repository() {
 async fn a_root_that_is_replaced_under_a_running_command_is_noticed() {
     let (scratch, root, storage) = repository();
     put(&storage, "a", b"content").await.expect("stored");
-    fs::rename(&root, scratch.join("unmounted")).expect("the directory is ours");
+    durable::rename(&root, &scratch.join("unmounted"), Existing::Keep).expect("ours");
     fs::create_dir(&root).expect("the mount point stays behind");
     for error in every_operation(&storage).await {
         assert_eq!(error.kind(), StorageErrorKind::Invalid, "{error:?}");
@@ -220,7 +221,7 @@ fn a_directory_that_says_no_is_denied() {
     fs::create_dir(root.join("wal")).expect("the directory is ours");
     fs::write(root.join("wal/secret"), "x").expect("the directory is ours");
     ServerUser::get().own_tree(&root);
-    fs::set_permissions(root.join("wal/secret"), fs::Permissions::from_mode(0)).expect("ours");
+    fs::set_permissions(root.join("wal/secret"), fs::Permissions::from_mode(0o000)).expect("ours");
     fs::set_permissions(root.join("wal"), fs::Permissions::from_mode(0o500)).expect("ours");
     Finished::run(&mut child("meet_closed_doors", &root)).expect_success();
     fs::set_permissions(root.join("wal"), fs::Permissions::from_mode(0o700)).expect("ours");
@@ -265,11 +266,11 @@ mod child {
     #[ignore = "a child of other tests"]
     async fn meet_a_full_disk() {
         let storage = storage();
-        let error = put(&storage, "wal/a", &[7; 4 << 20]).await.expect_err("2 MiB are there");
+        let error = put(&storage, "wal/a", &pattern(4 << 20)).await.expect_err("2 MiB are there");
         assert_eq!(error.kind(), StorageErrorKind::Unavailable, "{error:?}");
         assert!(error.hint_text().is_some_and(|hint| hint.contains("full")), "{error:?}");
         assert_eq!(keys(&storage, "", None).await, [""; 0]);
-        put(&storage, "wal/a", &[7; 1 << 20]).await.expect("the space was given back");
+        put(&storage, "wal/a", &pattern(1 << 20)).await.expect("the space was given back");
     }
 
     #[tokio::test]

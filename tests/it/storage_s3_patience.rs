@@ -63,7 +63,7 @@ async fn expired_credentials_are_refreshed_once() {
     server.inject(Fault::always("GET", "a", expired));
     let error = get(&storage, "a", ByteRange::Full).await.expect_err("they stay expired");
     assert_eq!(error.kind(), StorageErrorKind::Denied, "{error}");
-    assert_eq!(server.count("GET", "a"), 3);
+    assert_eq!(server.count("GET", "a"), 4);
 }
 
 /// S10

@@ -147,7 +147,10 @@ impl S3Storage {
     {
         Box::pin(async move {
             match exchange.watch(self.shared.idle_timeout, request).await {
-                Ok(Ok(answer)) => Ok(answer),
+                Ok(Ok(answer)) => {
+                    self.shared.credentials_refreshed.store(false, Ordering::Relaxed);
+                    Ok(answer)
+                }
                 Ok(Err(error)) if failure::says_expired(&error) && self.refresh_credentials() => {
                     let what = format!("{}: the credentials had expired", what());
                     Err(StorageError::new(StorageErrorKind::Unavailable, what).because(error))
@@ -160,7 +163,7 @@ impl S3Storage {
         })
     }
 
-    /// Forgets the credentials in use, once; whether they were forgotten now.
+    /// Forgets the credentials in use, once until the next success; whether they were forgotten now.
     fn refresh_credentials(&self) -> bool {
         if self.shared.credentials_refreshed.swap(true, Ordering::Relaxed) {
             return false;

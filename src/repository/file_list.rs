@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::container::{BLOCK_SIZE, ContentDigest};
+use crate::container::{BLOCK_SIZE, BlockHash, ContentDigest};
 use crate::error::{Error, Result};
 
 /// A line of a file list holds at most this many bytes.
@@ -248,6 +248,16 @@ impl FileEntry {
     fn malformed(&self) -> Error {
         Error::damaged(format!("the extents of `{}` do not cover the file exactly", self.path))
     }
+}
+
+/// The digest of a file: BLAKE3 over the hashes of its blocks in order, then its size as a little-endian u64.
+pub fn file_digest(hashes: &[BlockHash], size: u64) -> ContentDigest {
+    let mut whole = blake3::Hasher::new();
+    for hash in hashes {
+        whole.update(hash.as_bytes());
+    }
+    whole.update(&size.to_le_bytes());
+    whole.finalize().into()
 }
 
 /// A run of bytes of a file, and where they are stored.

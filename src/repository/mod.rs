@@ -35,7 +35,7 @@ pub use create::{
 pub use documents::{Epoch, Intent, Lease, Mark, RepositoryDocument, Tombstone};
 pub use file_list::{
     DirectoryEntry, Entry, Extent, ExtentSource, FileEntry, FileIdentity, LINE_BYTES, ListedPath,
-    PART_BYTES, TablespaceEntry, decode_path, encode_path,
+    PART_BYTES, TablespaceEntry, decode_path, encode_path, file_digest,
 };
 pub use file_list_part::FileListPart;
 pub use key_ring::KeyRing;

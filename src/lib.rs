@@ -25,6 +25,7 @@ pub mod error;
 pub mod postgres;
 pub mod progress;
 pub mod repository;
+pub mod restore;
 pub mod secret;
 pub mod step;
 pub mod storage;

@@ -3,6 +3,7 @@
 //! Owns arguments, output, exit codes and the runtime. Does not own what a command does.
 
 mod backup_document;
+mod backup_fetch;
 mod backup_list;
 mod backup_mark;
 mod backup_push;
@@ -15,6 +16,8 @@ mod key;
 mod logging;
 mod output;
 mod progress;
+mod restore;
+mod restore_command;
 mod show_config;
 mod wal_fetch;
 mod wal_push;
@@ -76,6 +79,10 @@ enum Command {
     WalPush(wal_push::Args),
     /// Restore one file of the write-ahead log, as PostgreSQL's restore command
     WalFetch(wal_fetch::Args),
+    /// Fetch the files of one backup, without settings of a recovery
+    BackupFetch(backup_fetch::Args),
+    /// Fetch the backup that leads to a target, and set up the recovery to it
+    Restore(restore::Args),
     /// Add, list or remove the keys that open an encrypted repository
     Key(key::Args),
     /// Take a base backup
@@ -103,6 +110,8 @@ impl Command {
             Self::Init(args) => init::run(args, context).await,
             Self::WalPush(args) => wal_push::run(args, context).await,
             Self::WalFetch(args) => wal_fetch::run(args, context).await,
+            Self::BackupFetch(args) => backup_fetch::run(args, context).await,
+            Self::Restore(args) => restore::run(args, context).await,
             Self::Key(args) => key::run(args, context).await,
             Self::BackupPush(args) => Box::pin(backup_push::run(args, context)).await,
             Self::BackupList(args) => backup_list::run(&args, context).await,

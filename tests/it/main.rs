@@ -19,4 +19,5 @@ mod storage_s3_reads;
 mod storage_s3_writes;
 mod support;
 mod support_works;
+mod wal_first_push;
 mod wal_push;

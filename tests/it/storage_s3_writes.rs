@@ -28,7 +28,7 @@ fn streamed(content: &[u8]) -> Body {
     })
 }
 
-const THREE_PARTS: usize = 40 << 20;
+const THREE_PARTS: usize = (12 << 20) + 1000;
 
 /// S2
 #[tokio::test(flavor = "multi_thread")]

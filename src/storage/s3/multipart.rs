@@ -19,10 +19,11 @@ use crate::{step, task};
 /// What goes with one request when it lies in memory.
 pub(super) const SINGLE_PUT_BYTES: usize = 64 << 20;
 
-const PART_BYTES: usize = 16 << 20;
+/// With the parts in flight and the one that is being cut, a WAL segment of 1 GiB goes in less than 64 MiB of memory.
+const PART_BYTES: usize = 6 << 20;
 const PARTS_IN_FLIGHT: usize = 4;
 
-/// The protocol's limit; with it, objects end at 156 GiB.
+/// The protocol's limit; with it, objects end at 58 GiB.
 const MOST_PARTS: i32 = 10_000;
 
 /// How long an abort may take; what is not aborted then is left to `remove_leftovers`.

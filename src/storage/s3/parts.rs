@@ -31,7 +31,9 @@ impl Cutter {
         if self.waiting.len() >= self.size {
             return Ok(self.waiting.split_to(self.size));
         }
-        let mut part = BytesMut::from(std::mem::take(&mut self.waiting));
+        // All of it at once: a buffer that grows ends up twice as large as its part.
+        let mut part = BytesMut::with_capacity(self.size);
+        part.extend_from_slice(&std::mem::take(&mut self.waiting));
         while part.len() < self.size {
             let Some(mut given) = self.body.try_next().await? else { break };
             let missing = (self.size - part.len()).min(given.len());

@@ -21,3 +21,4 @@ mod support;
 mod support_works;
 mod wal_first_push;
 mod wal_push;
+mod wal_push_interrupted;

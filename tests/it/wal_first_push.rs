@@ -27,7 +27,7 @@ fn the_first_push_makes_a_plain_repository_in_an_empty_directory_and_leaves_a_wi
     let keys = repository.keys();
     let expected = ["epochs/00000001.json", "repository.json", &cluster.segment_key(FIRST)];
     assert_eq!(keys, expected);
-    fs::rename(repository.path(), repository.path().with_extension("lost")).unwrap();
+    fs::remove_dir_all(repository.path()).unwrap();
     fs::create_dir(repository.path()).unwrap();
     ServerUser::get().own(repository.path());
     cluster.forge(&segment(1, 2));

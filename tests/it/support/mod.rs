@@ -10,6 +10,7 @@ pub(crate) mod cluster_builder;
 pub(crate) mod installation;
 pub(crate) mod load;
 pub(crate) mod oracle;
+pub(crate) mod paused;
 pub(crate) mod postmaster;
 pub(crate) mod program;
 pub(crate) mod recovery;

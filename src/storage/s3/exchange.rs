@@ -23,6 +23,12 @@ use tokio::time::Instant;
 /// How much of a request's body is handed to the connection at once.
 const FRAME_BYTES: usize = 64 * 1024;
 
+/// What the kernel takes at most before it waits for the network (`net.ipv4.tcp_wmem` as Linux ships it).
+const KERNEL_BUFFER_BYTES: u64 = 4 << 20;
+
+/// The slowest network that can be used. What the kernel has taken may still be on its way for as long as this says.
+const SLOWEST_BYTES_PER_SECOND: u64 = 128 << 10;
+
 tokio::task_local! {
     static EXCHANGE: Exchange;
 }
@@ -78,6 +84,13 @@ impl Exchange {
         self.0.lock().expect("no panic while held").last_sign_of_life = Instant::now();
     }
 
+    /// The last of `length` bytes was handed to the kernel, which sends unseen.
+    fn note_handed_over(&self, length: u64) {
+        let unseen = length.min(KERNEL_BUFFER_BYTES) / SLOWEST_BYTES_PER_SECOND;
+        let mut state = self.0.lock().expect("no panic while held");
+        state.last_sign_of_life = Instant::now() + Duration::from_secs(unseen);
+    }
+
     fn note_answer(&self, date: Option<&str>) {
         let parsed = date.and_then(|text| DateTime::from_str(text, DateTimeFormat::HttpDate).ok());
         let mut state = self.0.lock().expect("no panic while held");
@@ -106,7 +119,8 @@ impl Intercept for Watch {
         let body = context.request_mut().body_mut();
         if body.content_length().is_some_and(|length| length > FRAME_BYTES as u64) {
             let source = std::mem::replace(body, SdkBody::taken());
-            *body = SdkBody::from_body_1_x(Watched { source, rest: Bytes::new(), exchange });
+            let watched = Watched { source, rest: Bytes::new(), given: 0, exchange };
+            *body = SdkBody::from_body_1_x(watched);
         }
         Ok(())
     }
@@ -129,6 +143,8 @@ struct Watched {
     source: SdkBody,
     /// What the source has given and the connection has not taken yet.
     rest: Bytes,
+    /// How much the connection has taken.
+    given: u64,
     exchange: Exchange,
 }
 
@@ -149,9 +165,14 @@ impl Body for Watched {
                 other => return Poll::Ready(other),
             }
         }
-        self.exchange.note_life();
         let length = self.rest.len().min(FRAME_BYTES);
-        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
+        let frame = self.rest.split_to(length);
+        self.given += length as u64;
+        match self.is_end_stream() {
+            true => self.exchange.note_handed_over(self.given),
+            false => self.exchange.note_life(),
+        }
+        Poll::Ready(Some(Ok(Frame::data(frame))))
     }
 
     fn is_end_stream(&self) -> bool {

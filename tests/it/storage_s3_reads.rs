@@ -118,6 +118,20 @@ async fn a_listing_that_is_not_complete_and_in_order_is_an_error() {
     }
 }
 
+/// S3, S7: an answer that says nothing does not say that there is nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_that_does_not_state_its_end_is_not_the_end() {
+    let (server, storage) = start().await;
+    put(&storage, "a", b"content").await.expect("stored");
+    server.inject(Fault::once("GET", "list-type", Effect::EmptySuccess));
+    server.inject(Fault::once("GET", "list-type", Effect::ErrorInSuccess { code: "SlowDown" }));
+    server.inject(Fault::once("GET", "list-type", Effect::Page { status: 200 }));
+    assert_eq!(keys(&storage, "", None).await, ["a"]);
+    server.inject(Fault::once("GET", "list-type", Effect::with_body(&listing(&[], ""))));
+    let error = list(&storage).await.expect_err("it is not said to be complete");
+    assert_eq!(error.kind(), StorageErrorKind::Invalid, "{error}");
+}
+
 /// S7
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_continuation_token_is_an_error() {

@@ -111,8 +111,10 @@ impl Listing {
     }
 
     fn next_token(&self, page: &ListObjectsV2Output) -> Result<Token, StorageError> {
-        if !page.is_truncated().unwrap_or(false) {
-            return Ok(Token::End);
+        match page.is_truncated() {
+            None => return Err(self.unusable("it does not say whether there is more")),
+            Some(false) => return Ok(Token::End),
+            Some(true) => {}
         }
         match (page.next_continuation_token(), &self.token) {
             (None, _) => Err(self.unusable("it says there is more, but not how to get it")),

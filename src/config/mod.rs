@@ -199,8 +199,8 @@ fn add_file(values: &mut BTreeMap<&'static str, Value>, path: &Path) -> Result<(
     let unreadable = || format!("cannot read the configuration file `{}`", path.display());
     let text = std::fs::read_to_string(path)
         .map_err(|source| Error::usage(unreadable()).because(source))?;
-    let document: toml::Table =
-        toml::from_str(&text).map_err(|source| Error::usage(unreadable()).because(source))?;
+    let document: toml::Table = toml::from_str(&text)
+        .map_err(|source| Error::usage(unreadable()).because(without_text(&text, &source)))?;
     for (name, value) in document {
         match value {
             toml::Value::Table(section) => {
@@ -212,6 +212,12 @@ fn add_file(values: &mut BTreeMap<&'static str, Value>, path: &Path) -> Result<(
         }
     }
     Ok(())
+}
+
+/// The parser's reason and where, without the line that it would show: a password may stand in it.
+fn without_text(text: &str, source: &toml::de::Error) -> String {
+    let before = source.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    format!("line {}: {}", before.matches('\n').count() + 1, source.message())
 }
 
 fn add_file_value(

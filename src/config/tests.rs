@@ -57,6 +57,14 @@ fn secrets_are_redacted_in_the_effective_configuration_and_in_debug() {
     assert!(!format!("{:?}", config.settings().unwrap()).contains("hunter2"));
 }
 
+/// K2
+#[test]
+fn a_file_that_is_no_toml_is_explained_without_repeating_its_text() {
+    let error = load("[postgres]\npassword = \"hunter2\n", &[], vec![]).err().unwrap();
+    assert!(!error.report().contains("hunter2"), "{}", error.report());
+    assert!(error.report().contains("line 2"), "{}", error.report());
+}
+
 #[test]
 fn every_default_parses() {
     let settings = Config::load(None, vec![], Environment::default()).unwrap().settings().unwrap();

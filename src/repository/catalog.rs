@@ -5,12 +5,12 @@ use std::time::SystemTime;
 
 use futures::{StreamExt, TryStreamExt};
 
+use super::Repository;
 use super::documents::Mark;
 use super::layout::{BackupId, ObjectName, prefix};
 use super::manifest::{MANIFEST_BYTES, Manifest, ManifestDocument};
-use super::{Repository, read_control};
 use crate::container::{self, ObjectKind};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::SystemIdentifier;
 
 const READS_IN_FLIGHT: usize = 8;
@@ -45,6 +45,8 @@ pub enum BackupState {
     Void,
     /// No manifest yet: running, or dead.
     Unfinished,
+    /// There is a manifest, and it is damaged; the text says how.
+    Damaged(String),
 }
 
 impl CatalogEntry {
@@ -55,10 +57,24 @@ impl CatalogEntry {
             _ => None,
         }
     }
+
+    /// The error about a damaged manifest; a condemned backup's does not matter any more.
+    fn damage(&self) -> Option<Error> {
+        match &self.state {
+            BackupState::Damaged(why) if !self.condemned => Some(
+                Error::damaged(format!("cannot read the manifest of backup `{}`", self.id))
+                    .because(why.clone())
+                    .hint("other backups can still be restored when they are named; `walrs backup-list` shows them"),
+            ),
+            _ => None,
+        }
+    }
 }
 
 impl Catalog {
-    /// Lists the repository completely and reads every manifest; an unreadable one is an error.
+    /// Lists the repository completely and reads every manifest.
+    ///
+    /// A damaged manifest is a state of its backup and a warning: it must not keep the others from being restored.
     pub async fn load(repository: &Repository) -> Result<Self> {
         let condemned = tombstones(repository).await?;
         let permanent = permanent(repository).await?;
@@ -68,7 +84,7 @@ impl Catalog {
                 let (permanent, condemned) = (permanent.contains(&id), condemned.contains(&id));
                 async move {
                     let state = match found.manifest {
-                        true => read_state(repository, &id).await?,
+                        true => state_or_damage(repository, &id).await?,
                         false => BackupState::Unfinished,
                     };
                     let newest_object = found.newest;
@@ -79,6 +95,11 @@ impl Catalog {
             .try_collect()
             .await?;
         Ok(Self { entries })
+    }
+
+    /// An error when a manifest is damaged: for a decision that must know every backup.
+    pub fn ensure_readable(&self) -> Result<()> {
+        self.entries.iter().find_map(CatalogEntry::damage).map_or(Ok(()), Err)
     }
 
     /// Every backup, in whatever state.
@@ -100,10 +121,7 @@ impl Catalog {
     /// The visible backup that `name` means: `LATEST`, an id, or the unambiguous beginning of one.
     pub fn resolve(&self, name: &str, cluster: SystemIdentifier) -> Result<&Manifest> {
         if name == "LATEST" {
-            return self.latest(cluster).ok_or_else(|| {
-                Error::nothing_matched(format!("there is no backup of cluster `{cluster}`"))
-                    .hint("`walrs backup-push` takes one")
-            });
+            return self.resolve_latest(cluster);
         }
         let matches: Vec<_> =
             self.visible().filter(|m| m.backup_id.as_str().starts_with(name)).collect();
@@ -118,8 +136,25 @@ impl Catalog {
         }
     }
 
+    /// Whose backup a damaged manifest is, and when it stopped, is unknown: when it began later, it may be the latest.
+    fn resolve_latest(&self, cluster: SystemIdentifier) -> Result<&Manifest> {
+        let latest = self.latest(cluster);
+        let newer = |entry: &&CatalogEntry| latest.is_none_or(|known| entry.id > known.backup_id);
+        match self.entries.iter().filter(newer).find_map(CatalogEntry::damage) {
+            Some(damage) => Err(damage),
+            None => latest.ok_or_else(|| {
+                Error::nothing_matched(format!("there is no backup of cluster `{cluster}`"))
+                    .hint("`walrs backup-push` takes one")
+            }),
+        }
+    }
+
     fn no_such(&self, name: &str) -> Error {
         let error = Error::nothing_matched(format!("there is no backup `{name}`"));
+        let mut meant = self.entries.iter().filter(|entry| entry.id.as_str().starts_with(name));
+        if let Some(damage) = meant.find_map(CatalogEntry::damage) {
+            return damage;
+        }
         match self.entries.iter().find(|entry| entry.id.as_str() == name) {
             Some(entry) if entry.condemned => error.because("it was condemned by the sweeper"),
             Some(_) => error.because("it is not complete"),
@@ -177,12 +212,33 @@ async fn permanent(repository: &Repository) -> Result<BTreeSet<BackupId>> {
     let mut permanent = BTreeSet::new();
     for (id, number) in newest {
         let name = ObjectName::Mark(id.clone(), number);
-        let mark: Option<Mark> = read_control(&**repository.storage(), &name).await?;
-        if mark.is_some_and(|mark| mark.permanent) {
+        if is_permanent(repository, &name).await? {
             permanent.insert(id);
         }
     }
     Ok(permanent)
+}
+
+/// A damaged mark counts as permanent: that can only keep a backup, and it must not keep any from being restored.
+async fn is_permanent(repository: &Repository, name: &ObjectName) -> Result<bool> {
+    match repository.read_control::<Mark>(name).await {
+        Err(error) if error.kind() == ErrorKind::Damaged => {
+            tracing::warn!(mark = %name.key(), why = error.chain(), "a mark is damaged");
+            Ok(true)
+        }
+        mark => Ok(mark?.is_some_and(|mark| mark.permanent)),
+    }
+}
+
+async fn state_or_damage(repository: &Repository, id: &BackupId) -> Result<BackupState> {
+    match read_state(repository, id).await {
+        Err(error) if error.kind() == ErrorKind::Damaged => {
+            let why = error.chain();
+            tracing::warn!(backup = %id, why, "a manifest is damaged");
+            Ok(BackupState::Damaged(why))
+        }
+        other => other,
+    }
 }
 
 async fn read_state(repository: &Repository, id: &BackupId) -> Result<BackupState> {

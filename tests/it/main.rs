@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "tests end by panicking, in their helpers too")]
 
 mod backup_push;
+mod catalog;
 mod container;
 mod identity;
 mod layers;

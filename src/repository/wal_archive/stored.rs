@@ -40,7 +40,7 @@ impl WalArchive {
             return Err(damaged("its head says nothing about its content"));
         };
         let whole = match body_length {
-            Some(length) => size == reader.prelude_length() as u64 + length,
+            Some(length) => length.checked_add(reader.prelude_length() as u64) == Some(size),
             None => self.ends_as_stated(key, size, &reader, content).await?,
         };
         if whole {

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -70,9 +70,10 @@ impl Drop for Pending {
     }
 }
 
-/// Writes a whole file durably, with `mode`.
+/// Writes a whole file durably, with exactly `mode`, whatever the umask.
 pub fn write(path: &Path, bytes: &[u8], mode: u32, existing: Existing) -> io::Result<()> {
     let mut pending = Pending::create_in(parent_of(path), mode)?;
+    pending.file().set_permissions(fs::Permissions::from_mode(mode))?;
     pending.file().write_all(bytes)?;
     pending.publish(path, existing)
 }

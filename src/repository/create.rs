@@ -54,7 +54,7 @@ pub(super) async fn first_push(
     settings: &Settings,
     cluster: FirstCluster,
 ) -> Result<RepositoryDocument> {
-    refuse_foreign_objects(storage).await?;
+    refuse_foreign_objects(storage, Maker::FirstPush).await?;
     let document = make(storage, settings, cluster, None).await?;
     tracing::info!(repository = %storage, id = %document.repository_id, "plain repository made");
     Ok(document)
@@ -76,7 +76,7 @@ pub async fn initialise(
         return Err(Error::refused(format!("`{storage}` already holds repository `{id}`"))
             .hint("`walrs init --add-cluster` adds a further cluster to it"));
     }
-    refuse_foreign_objects(&**storage).await?;
+    refuse_foreign_objects(&**storage, Maker::Init).await?;
     let key = match new.new_key_file {
         Some(path) => Some(new_key(path)?),
         None => None,
@@ -116,13 +116,21 @@ pub enum Overwrites {
 /// Proves that this host may write, and finds out whether the store refuses to overwrite.
 ///
 /// Creates `epochs/00000001.json`, which exists, once more with the bytes it has: whatever the store does, nothing
-/// changes and nothing is left behind.
+/// changes and nothing is left behind. On a store that was known to overwrite when the repository was made, nothing is
+/// tried.
 pub async fn prove_writable(repository: &Repository) -> Result<Overwrites> {
     let name = ObjectName::Epoch(1);
+    if !repository.document().conditional_create {
+        return Ok(Overwrites::Accepted);
+    }
+    let age = || async { Ok::<_, Error>(repository.storage().head(&name.key()).await?.modified) };
+    let before = age().await?;
     let stored = repository.read_stored(&name, CONTROL_OBJECT_LIMIT_BYTES).await?;
     let bytes = stored.ok_or_else(|| Error::damaged(format!("`{}` is missing", name.key())))?;
     match repository.put(&name, bytes).await? {
         Created::Existed => Ok(Overwrites::Refused),
+        // After an answer that was lost, bytes that were there before look like a success: only their age tells.
+        Created::New if age().await? == before => Ok(Overwrites::Refused),
         Created::New => Ok(Overwrites::Accepted),
     }
 }
@@ -169,6 +177,9 @@ async fn make(
 }
 
 /// Creates epoch 1 and tries to create it again: a store that lets the second attempt through is no match for two writers.
+///
+/// The second has a later `created`: when its answer is lost and it is tried again, an epoch with its own bytes would
+/// look like its success.
 async fn put_first_epoch(
     storage: &dyn Storage,
     settings: &Settings,
@@ -176,9 +187,10 @@ async fn put_first_epoch(
 ) -> Result<bool> {
     let name = ObjectName::Epoch(1);
     let bytes = seal_control(&epoch(cluster))?;
-    let first = put_create(storage, &name, bytes.clone().into()).await?;
+    let first = put_create(storage, &name, bytes.into()).await?;
+    let again = seal_control(&epoch(cluster))?;
     let honoured = first == Created::Existed
-        || put_create(storage, &name, bytes.into()).await? == Created::Existed;
+        || put_create(storage, &name, again.into()).await? == Created::Existed;
     if !honoured && !settings.single_writer {
         return Err(no_conditional_create(storage));
     }
@@ -225,20 +237,39 @@ async fn prove(
     unlock(storage, document, &keys).await.map(drop)
 }
 
+/// Who makes a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Maker {
+    /// The operator, on purpose.
+    Init,
+    /// The first push into an empty location.
+    FirstPush,
+}
+
+impl Maker {
+    /// Whether an attempt of this kind that was interrupted leaves such an object behind.
+    ///
+    /// A key slot says that an encrypted repository was meant: a push must not make a plain one of it.
+    fn leaves_behind(self, name: &ObjectName) -> bool {
+        match name {
+            ObjectName::Epoch(1) => true,
+            ObjectName::KeySlot(..) => self == Self::Init,
+            _ => false,
+        }
+    }
+}
+
 /// Only what an interrupted attempt to make a repository leaves behind may be there.
-async fn refuse_foreign_objects(storage: &dyn Storage) -> Result<()> {
+async fn refuse_foreign_objects(storage: &dyn Storage, maker: Maker) -> Result<()> {
     let mut listing = storage.list(&ObjectPrefix::root(), None);
     while let Some(info) = listing.try_next().await? {
-        let ours = matches!(
-            ObjectName::parse(&info.key),
-            Some(ObjectName::Epoch(1) | ObjectName::KeySlot(..))
-        );
-        if !ours {
+        let name = ObjectName::parse(&info.key);
+        if !name.is_some_and(|name| maker.leaves_behind(&name)) {
             return Err(Error::refused(format!(
                 "`{storage}` is not empty and holds no repository"
             ))
             .because(format!("it holds `{}`", info.key))
-            .hint("choose an empty location, or repair the URL"));
+            .hint("choose an empty location, or repair the URL; a `walrs init` that was interrupted is run again"));
         }
     }
     Ok(())

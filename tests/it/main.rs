@@ -12,6 +12,7 @@ mod layers;
 mod postgres_layer;
 mod postgres_session;
 mod postgres_tls;
+mod repository_creation;
 mod storage_contract;
 mod storage_fs;
 mod storage_s3_options;

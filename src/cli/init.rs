@@ -1,6 +1,7 @@
 //! `walrs init`: makes a repository on purpose, or adds a cluster to one.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use super::{Context, Outcome, output};
 use crate::deadline::Deadline;
@@ -45,6 +46,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Outcome> {
 async fn make(args: &Args, context: &Context, cluster: FirstCluster) -> Result<RepositoryDocument> {
     refuse_passphrase(context)?;
     create_directory(context).await?;
+    warn_of_another_owner(context);
     let storage = context.storage(Deadline::never()).await?;
     if !args.encrypt && repository::exists(&*storage).await? {
         return adopt(context, cluster).await;
@@ -117,8 +119,28 @@ async fn leave_witness(
 async fn create_directory(context: &Context) -> Result<()> {
     let Some(url) = context.settings.repository.as_deref() else { return Ok(()) };
     match url.parse()? {
-        RepositoryUrl::Directory(path) => Ok(FsStorage::new(&path).create_root().await?),
+        RepositoryUrl::Directory(path) => {
+            Ok(FsStorage::new(&path).create_root(context.pgdata()?).await?)
+        }
         _ => Ok(()),
+    }
+}
+
+/// What postgres cannot write to, it cannot archive to; it is better said now than by a growing `pg_wal`.
+fn warn_of_another_owner(context: &Context) {
+    let url = context.settings.repository.as_deref().map(str::parse);
+    let (Some(Ok(RepositoryUrl::Directory(path))), Ok(pgdata)) = (url, context.pgdata()) else {
+        return;
+    };
+    let owner = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.uid());
+    if let (Ok(theirs), Ok(ours)) = (owner(&path), owner(pgdata))
+        && theirs != ours
+    {
+        output::note(&format!(
+            "warning: `{0}` belongs to user {theirs}, the data directory to user {ours}, who archives: \
+             see that both may write, or `chown -R {ours} {0}`",
+            path.display()
+        ));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Making a repository when something comes in between: a store that stumbles, another command, another user.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use crate::support::installation::Major;
 use crate::support::program::{Finished, walrs_binary};
 use crate::support::repository::{Place, Sealing, TestRepository};
 use crate::support::s3_server::{Effect, Fault};
+use crate::support::user::ServerUser;
 
 fn data_directory(repository: &TestRepository) -> Cluster {
     Cluster::builder(Major::V15).using(repository).create()
@@ -109,4 +110,32 @@ fn witness_beside(cluster: &Cluster) -> std::path::PathBuf {
     let beside = fs::read_dir(cluster.data().parent().unwrap()).unwrap();
     let mut names = beside.map(|entry| entry.unwrap().path());
     names.find(|path| path.to_string_lossy().contains("witness")).expect("a witness was left")
+}
+
+/// Root runs `init` and backups, postgres archives: what root makes belongs to whom the directory belongs.
+#[test]
+fn what_root_makes_in_a_directory_belongs_to_its_owner() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can make files for others");
+        return;
+    }
+    let repository = TestRepository::plain_directory();
+    let cluster = data_directory(&repository);
+    let owner = fs::metadata(cluster.data()).unwrap().uid();
+    let made = repository.path().join("made/by/init");
+    let mut init = Command::new(walrs_binary());
+    init.env_clear().env("PGDATA", cluster.data()).env("WALRS_REPOSITORY", &made).arg("init");
+    Finished::run(&mut init).expect_success();
+    for path in [
+        made.clone(),
+        made.join("epochs"),
+        made.join("epochs/00000001.json"),
+        made.join("repository.json"),
+    ] {
+        assert_eq!(fs::metadata(&path).unwrap().uid(), owner, "{}", path.display());
+    }
+    let mut check = ServerUser::get().command(walrs_binary());
+    check.env("PGDATA", cluster.data()).env("WALRS_REPOSITORY", &made).arg("check");
+    let checked = Finished::run(&mut check);
+    assert!(checked.stdout.contains("this host may write"), "{checked}");
 }

@@ -138,9 +138,9 @@ async fn a_missing_root_is_no_empty_repository() {
         assert!(error.hint_text().is_some_and(|hint| hint.contains("mounted")), "{error:?}");
     }
     assert!(!root.exists(), "no operation makes it");
-    driver.create_root().await.expect("only this does");
+    driver.create_root(scratch.path()).await.expect("only this does");
     put(&storage, "a", b"content").await.expect("stored");
-    driver.create_root().await.expect("an existing directory is fine");
+    driver.create_root(scratch.path()).await.expect("an existing directory is fine");
 }
 
 /// S8

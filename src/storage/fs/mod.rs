@@ -5,17 +5,18 @@
 //! by whoever reads `repository.json`.
 //!
 //! Directories are made with mode 0750 and files with 0640, less the umask, so that a group may be let in to read;
-//! PostgreSQL's own umask makes them 0700 and 0600.
+//! PostgreSQL's own umask makes them 0700 and 0600. What root makes belongs to the owner of the repository's directory.
 
 mod delete;
 mod failure;
+mod owner;
 mod read;
 mod root;
 mod walk;
 mod write;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -48,9 +49,11 @@ impl FsStorage {
 
     /// Makes the root directory and its missing parents, durably; an existing directory is fine.
     ///
+    /// What root makes belongs to the owner of `data_directory`, whose server is to archive into it.
     /// Only `walrs init` does this: elsewhere a missing directory means a disk that is not mounted.
-    pub async fn create_root(&self) -> Result<(), StorageError> {
-        self.on_root(Root::create).await
+    pub async fn create_root(&self, data_directory: &Path) -> Result<(), StorageError> {
+        let data_directory = data_directory.to_owned();
+        self.on_root(move |root| root.create(&data_directory)).await
     }
 
     async fn on_root<T, F>(&self, work: F) -> Result<T, StorageError>

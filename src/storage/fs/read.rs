@@ -36,7 +36,11 @@ impl Object {
         let (metadata, file) = match opened {
             Ok((metadata, file)) if metadata.is_file() => (metadata, file),
             Ok(_) => return Err(absent(&location)),
-            Err(error) if failure::is_absence(&error) => return Err(absent(&location)),
+            Err(error) if failure::is_absence(&error) => {
+                // Unmounted since the first look, the directory would answer "absent" to everything.
+                root.check()?;
+                return Err(absent(&location));
+            }
             Err(error) => return Err(failure::of("cannot read", location, error)),
         };
         let (size, modified) = (metadata.len(), metadata.modified());

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use super::owner::Owner;
 use super::{DIRECTORY_MODE, StorageError, StorageErrorKind, failure};
 use crate::durable;
 use crate::storage::ObjectKey;
@@ -20,7 +21,7 @@ pub(super) struct Root {
 
 #[derive(Debug)]
 struct Pinned {
-    _open: File,
+    open: File,
     device: u64,
     inode: u64,
 }
@@ -30,12 +31,25 @@ impl Root {
         Self { path, first_seen: OnceLock::new() }
     }
 
-    /// Makes the directory and its missing parents.
-    pub(super) fn create(&self) -> Result<(), StorageError> {
+    /// Makes the directory and its missing parents, for the owner of `data_directory`.
+    pub(super) fn create(&self, data_directory: &Path) -> Result<(), StorageError> {
         let existing = self.path.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
-        durable::create_directories(existing, &self.path, DIRECTORY_MODE)
-            .map_err(|error| failure::of("cannot make the directory of", self, error))?;
+        let make = || {
+            durable::create_directories(existing, &self.path, DIRECTORY_MODE)?;
+            let made = self.path.strip_prefix(existing).expect("an ancestor is a prefix");
+            Owner::of(&File::open(data_directory)?)?.take_directories(&File::open(existing)?, made)
+        };
+        make().map_err(|error| failure::of("cannot make the directory of", self, error))?;
         self.check().map(drop)
+    }
+
+    /// Gives an object that is being written, and the directories on the way to it, to the owner of the root.
+    pub(super) fn hand_over(&self, key: &ObjectKey, object: &File) -> io::Result<()> {
+        let Some(Pinned { open, .. }) = self.first_seen.get() else { return Ok(()) };
+        let owner = Owner::of(open)?;
+        let directory = Path::new(key.as_str()).parent().expect("a key is no root");
+        owner.take_directories(open, directory)?;
+        owner.take(object)
     }
 
     /// The path of the directory, when it exists and is the one seen first.
@@ -54,6 +68,11 @@ impl Root {
             .hint("was the disk unmounted or the directory replaced meanwhile?"))
     }
 
+    /// The path of the directory, whatever is there.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where an object lies.
     pub(super) fn path_of(&self, key: &ObjectKey) -> PathBuf {
         self.path.join(key.as_str())
@@ -66,7 +85,7 @@ impl Root {
         let open = || {
             let file = File::open(&self.path)?;
             let metadata = file.metadata()?;
-            Ok(Pinned { _open: file, device: metadata.dev(), inode: metadata.ino() })
+            Ok(Pinned { open: file, device: metadata.dev(), inode: metadata.ino() })
         };
         let pinned = open().map_err(|error| self.unusable(error))?;
         Ok(self.first_seen.get_or_init(|| pinned))

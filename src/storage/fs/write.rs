@@ -91,9 +91,8 @@ fn store(
     mode: PutMode,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<(), StorageError> {
-    let top = root.check()?;
-    let path = root.path_of(key);
-    match write_and_publish(top, &path, mode, write) {
+    root.check()?;
+    match write_and_publish(root, key, mode, write) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let what = format!("`{root}/{key}` exists already");
@@ -104,8 +103,8 @@ fn store(
 }
 
 fn write_and_publish(
-    top: &Path,
-    path: &Path,
+    root: &Root,
+    key: &ObjectKey,
     mode: PutMode,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
@@ -113,26 +112,31 @@ fn write_and_publish(
         PutMode::Create => Existing::Keep,
         PutMode::Overwrite => Existing::Replace,
     };
-    let mut pending = begin(top, path)?;
+    let path = root.path_of(key);
+    let mut pending = begin(root, key, &path)?;
     write(pending.file())?;
     step::reached("storage-fs:written");
-    match pending.publish(path, existing) {
+    match pending.publish(&path, existing) {
         // The winner may have died before it synced the name, and the caller may take its object for a success.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            durable::sync_parent(path)?;
+            durable::sync_parent(&path)?;
             Err(error)
         }
         other => other,
     }
 }
 
-fn begin(top: &Path, path: &Path) -> io::Result<Pending> {
+fn begin(root: &Root, key: &ObjectKey, path: &Path) -> io::Result<Pending> {
     let directory = path.parent().expect("an object lies in a directory");
+    let attempt = || {
+        durable::create_directories(root.path(), directory, DIRECTORY_MODE)?;
+        let mut pending = Pending::create_in(directory, FILE_MODE)?;
+        root.hand_over(key, pending.file())?;
+        Ok::<_, io::Error>(pending)
+    };
     let mut races = 0;
     loop {
-        let begun = durable::create_directories(top, directory, DIRECTORY_MODE)
-            .and_then(|()| Pending::create_in(directory, FILE_MODE));
-        match begun {
+        match attempt() {
             Err(error) if error.kind() == io::ErrorKind::NotFound && races < PRUNING_RACES => {
                 races += 1;
             }

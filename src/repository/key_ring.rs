@@ -80,8 +80,7 @@ impl KeyRing {
         }
         let count = slots.intact.len();
         Err(Error::usage(format!(
-            "the configured key opens none of the {} key slots of `{storage}`",
-            count
+            "the configured key opens none of the {count} key slots of `{storage}`"
         ))
         .hint("is it the key of another repository? `walrs key list` shows the slots"))
     }

@@ -116,6 +116,7 @@ impl Request {
                         return Err(missing.into_error(self.wanted.file()));
                     }
                     tracing::debug!(file = %self.wanted, "a hole; looking again");
+                    step::reached("wal-fetch:hole");
                     sleep(HOLE_PAUSE).await;
                 }
                 // The only place that tells of absence (F2).

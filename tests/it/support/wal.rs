@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::cluster::Cluster;
+use super::cluster_builder::touch;
 use super::program::{Finished, walrs_binary};
 use super::user::ServerUser;
 
@@ -33,9 +34,11 @@ impl Cluster {
         self.data().join("pg_wal").join(name)
     }
 
-    /// The first segment as `initdb` wrote it.
+    /// The oldest segment in `pg_wal`; with segments of the usual size it is [`FIRST`].
     pub(crate) fn first_segment(&self) -> Vec<u8> {
-        fs::read(self.wal_file(FIRST)).expect("initdb writes the first segment")
+        let names = names_in(&self.data().join("pg_wal"));
+        let first = names.iter().find(|name| name.len() == FIRST.len());
+        fs::read(self.wal_file(first.expect("initdb writes WAL"))).expect("it is ours")
     }
 
     /// Bytes that pass for the segment `name`: the first one with another address, timeline and a marker.
@@ -84,7 +87,12 @@ impl Cluster {
         fs::read(self.wal_file("RECOVERYXLOG")).expect("something was delivered")
     }
 
-    /// Whether a fetch has delivered anything, and nothing lies beside it.
+    /// Puts `recovery.signal` or `standby.signal` in place.
+    pub(crate) fn signal(&self, name: &str) {
+        touch(&self.data().join(name));
+    }
+
+    /// Asserts that no fetch has delivered anything or left anything behind.
     #[track_caller]
     pub(crate) fn assert_nothing_fetched(&self) {
         assert!(!self.wal_file("RECOVERYXLOG").exists(), "something was delivered");

@@ -31,11 +31,14 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Outcome> {
         .collect();
     if args.json {
         output::json(&visible.iter().map(document).collect::<Vec<_>>())?;
-    } else if visible.is_empty() {
-        output::note("there are no backups; `walrs backup-push` takes one");
-    } else {
+    } else if !visible.is_empty() {
         let rows = visible.iter().map(|(entry, manifest)| row(entry, manifest));
         output::line(&output::table(&HEADER, rows))?;
+    }
+    // Only now: what can be restored is shown in any case.
+    catalog.ensure_readable()?;
+    if visible.is_empty() && !args.json {
+        output::note("there are no backups; `walrs backup-push` takes one");
     }
     Ok(Outcome::Done)
 }

@@ -52,7 +52,8 @@ impl RecoveryPlan {
         let cluster = backups.first().map_or(wanted.cluster, |manifest| manifest.system_identifier);
         let archive = WalArchive::of(repository, cluster)?;
         let timelines = histories(&archive).await?;
-        let chosen = choose(&backups, selection, &timelines, goal)?;
+        let chosen = choose(&backups, selection, &timelines, goal)
+            .map_err(|error| or_damage(error, &catalog, selection))?;
         let version = MajorVersion::of_server(chosen.manifest.postgres_version);
         if version < MajorVersion::OLDEST {
             return Err(Error::refused(format!(
@@ -89,6 +90,14 @@ fn candidates<'a>(
     }
     let of_cluster = |manifest: &&Manifest| manifest.system_identifier == wanted.cluster;
     Ok((catalog.visible().filter(of_cluster).collect(), Selection::Any))
+}
+
+/// Where no backup will do, one whose manifest is damaged might have done.
+fn or_damage(error: Error, catalog: &Catalog, selection: Selection) -> Error {
+    match (selection, catalog.ensure_readable()) {
+        (Selection::Any, Err(damage)) => damage,
+        _ => error,
+    }
 }
 
 async fn histories(archive: &WalArchive) -> Result<Timelines> {

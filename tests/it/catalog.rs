@@ -14,6 +14,7 @@ use walrs::repository::{
 };
 use walrs::storage::FsStorage;
 
+use crate::support::program::Finished;
 use crate::support::repository::TestRepository;
 
 const OLD: &str = "20261101T000000Z-aaaaaa";
@@ -61,6 +62,30 @@ fn damage(location: &TestRepository, id: &str) {
     let mut bytes = fs::read(&path).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(path, bytes).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_with_a_damaged_manifest_shows_the_others_and_fails() {
+    let location = TestRepository::plain_directory();
+    with_two_backups(&location).await;
+    damage(&location, OLD);
+    let absent = location.path().join("no-data-directory");
+    let listed = Finished::run(location.walrs_command(&absent).arg("backup-list"));
+    let listed = listed.expect_status(5).expect_message(OLD);
+    assert!(listed.stdout.contains(NEW) && !listed.stdout.contains(OLD), "{listed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_finds_only_damaged_manifests_says_damaged_and_not_that_there_is_no_backup()
+{
+    let location = TestRepository::plain_directory();
+    with_two_backups(&location).await;
+    damage(&location, OLD);
+    damage(&location, NEW);
+    let target = location.path().join("target");
+    let mut restore = location.walrs_command(&location.path().join("no-data-directory"));
+    Finished::run(restore.arg("restore").arg(&target)).expect_status(5).expect_message(OLD);
+    assert!(!target.exists());
 }
 
 fn id(manifest: &walrs::repository::Manifest) -> &BackupId {

@@ -20,6 +20,8 @@ const WITNESS_MODE: u32 = 0o644;
 pub struct Site {
     pgdata: PathBuf,
     spools: Vec<PathBuf>,
+    /// Beside which a witness may lie: the spools, and the default ones, which may have been in use before.
+    witness_places: Vec<PathBuf>,
 }
 
 /// What a data directory remembers of its repository.
@@ -42,7 +44,11 @@ impl Site {
             Some(spool) => vec![checked_spool(spool, &canonical)?],
             None => default_spools(&canonical),
         };
-        Ok(Self { pgdata: canonical, spools })
+        let mut witness_places = spools.clone();
+        if configured.is_some() {
+            witness_places.extend(default_spools(&canonical));
+        }
+        Ok(Self { pgdata: canonical, spools, witness_places })
     }
 
     /// The data directory, canonical.
@@ -103,11 +109,12 @@ impl Site {
     }
 
     fn witness_paths(&self) -> impl Iterator<Item = PathBuf> {
-        self.spools.iter().map(|spool| self.witness_beside(spool))
+        self.witness_places.iter().map(|spool| self.witness_beside(spool))
     }
 
     fn witness_to_write(&self) -> Option<PathBuf> {
-        let spool = self.spools.iter().find(|spool| spool.parent().is_some_and(is_writable))?;
+        let mut places = self.witness_places.iter();
+        let spool = places.find(|spool| spool.parent().is_some_and(is_writable))?;
         Some(self.witness_beside(spool))
     }
 

@@ -106,6 +106,19 @@ fn a_witness_can_be_read_by_every_user_whatever_the_umask_was() {
     assert_eq!(fs::metadata(witness).unwrap().permissions().mode() & 0o777, 0o644);
 }
 
+/// S8
+#[test]
+fn a_spool_that_is_configured_later_does_not_make_the_witness_forgotten() {
+    let repository = TestRepository::plain_directory();
+    let cluster = data_directory(&repository);
+    cluster.walrs(&["init"]).expect_success();
+    fs::remove_file(repository.object("repository.json")).unwrap();
+    let spool = cluster.scratch().create_directory("elsewhere").join("spool");
+    let mut check = cluster.walrs_command(&["check"]);
+    let checked = Finished::run(check.env("WALRS_SPOOL", spool)).expect_status(3);
+    assert!(checked.stdout.contains("last seen at"), "{checked}");
+}
+
 fn witness_beside(cluster: &Cluster) -> std::path::PathBuf {
     let beside = fs::read_dir(cluster.data().parent().unwrap()).unwrap();
     let mut names = beside.map(|entry| entry.unwrap().path());

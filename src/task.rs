@@ -44,3 +44,39 @@ where
 {
     futures::stream::iter(work).buffer_unordered(limit).try_collect().await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    /// E1
+    #[tokio::test]
+    async fn a_panic_on_a_blocking_thread_fails_the_work_and_is_a_bug() {
+        let error = blocking(|| -> Result<()> { panic!("broken worker") }).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Bug);
+    }
+
+    /// E1
+    #[tokio::test]
+    #[should_panic(expected = "broken worker")]
+    async fn a_panic_of_work_with_errors_of_its_own_goes_on_in_the_caller() {
+        unblock(|| panic!("broken worker")).await
+    }
+
+    /// E1
+    #[tokio::test]
+    async fn the_first_error_ends_a_fan_out_before_all_of_it_was_begun() {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        let begun = AtomicU32::new(0);
+        let work = (0..100).map(|number| {
+            let begun = &begun;
+            async move {
+                begun.fetch_add(1, Ordering::Relaxed);
+                if number == 3 { Err(Error::damaged("the fourth")) } else { Ok(()) }
+            }
+        });
+        assert_eq!(for_each(2, work).await.unwrap_err().to_string(), "the fourth");
+        assert!(begun.into_inner() < 100);
+    }
+}

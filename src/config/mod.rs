@@ -22,6 +22,9 @@ pub use settings::{
 
 const DEFAULT_FILE: &str = "/etc/walrs/walrs.toml";
 const FILE_VARIABLE: &str = "WALRS_CONFIG";
+/// Variables that are no keys of the configuration.
+const OTHER_VARIABLES: [&str; 4] =
+    [FILE_VARIABLE, "WALRS_LOG", "WALRS_LOG_FORMAT", "WALRS_FAILPOINT"];
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,6 +143,15 @@ impl Config {
     /// The environment that was read.
     pub fn environment(&self) -> &Environment {
         &self.environment
+    }
+
+    /// Variables that look like walrs's and that nothing reads.
+    pub fn unknown_variables(&self) -> Vec<String> {
+        let known: Vec<String> = KEYS.iter().map(KeySpec::environment_name).collect();
+        let names = self.environment.0.keys().filter_map(|name| name.to_str());
+        let ours =
+            names.filter(|name| name.starts_with("WALRS_") && !OTHER_VARIABLES.contains(name));
+        ours.filter(|name| !known.iter().any(|known| known == name)).map(str::to_owned).collect()
     }
 
     /// Parses every value; the first that is malformed is an error that names key, value and origin.

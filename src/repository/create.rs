@@ -91,17 +91,18 @@ pub async fn add_cluster(repository: &Repository, cluster: FirstCluster) -> Resu
     let known = |epochs: &[Epoch]| {
         epochs.iter().any(|epoch| epoch.system_identifier == cluster.system_identifier)
     };
-    loop {
+    for next_number in 2.. {
         let epochs = read_epochs(&**repository.storage()).await?;
         if known(&epochs) {
             return Ok(Added::Already);
         }
-        let name = ObjectName::Epoch(epochs.len() as u32 + 1);
+        let name = ObjectName::Epoch(next_number);
         if repository.put_control(&name, &epoch(cluster)).await? == Created::New {
             return Ok(Added::New);
         }
-        // Another command took the number; look again.
+        // The number is taken, perhaps by another command just now: look again before taking the next one.
     }
+    unreachable!("a repository has fewer clusters than there are numbers")
 }
 
 /// What a store does with a create-only put of a name that is taken.

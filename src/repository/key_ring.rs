@@ -1,15 +1,13 @@
 //! The configured key, and the slots of a repository that it opens.
 
-use std::process::Command;
-
 use futures::TryStreamExt;
 
+use super::key_command;
 use super::layout::{ObjectName, prefix};
 use super::{Created, read_control};
 use crate::config::EncryptionSettings;
 use crate::container::{
-    KeyId, KeySlot, KeySource, RepositoryId, RepositoryKey, parse_key, read_key_file,
-    read_passphrase_file,
+    KeyId, KeySlot, KeySource, RepositoryId, RepositoryKey, read_key_file, read_passphrase_file,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
@@ -23,11 +21,13 @@ impl KeyRing {
     /// Reads the configured key file, runs the key command, or reads the passphrase file.
     ///
     /// More than one of them is a usage error; none is an empty ring.
-    pub fn read(settings: &EncryptionSettings) -> Result<Self> {
+    pub async fn read(settings: &EncryptionSettings) -> Result<Self> {
         let source = match (&settings.key_file, &settings.key_command, &settings.passphrase_file) {
             (None, None, None) => None,
             (Some(path), None, None) => Some(KeySource::KeyFile(read_key_file(path)?)),
-            (None, Some(command), None) => Some(KeySource::KeyFile(run_key_command(command)?)),
+            (None, Some(command), None) => {
+                Some(KeySource::KeyFile(key_command::run(command).await?))
+            }
             (None, None, Some(path)) => Some(KeySource::passphrase(read_passphrase_file(path)?)?),
             _ => {
                 return Err(Error::usage("more than one encryption key is configured").hint(
@@ -121,19 +121,4 @@ async fn readable_slots(storage: &dyn Storage, key: KeyId) -> Result<ReadableSlo
 pub(super) async fn put_slot(storage: &dyn Storage, slot: &KeySlot) -> Result<Created> {
     let name = ObjectName::KeySlot(slot.key_id(), slot.slot_id());
     super::put_create(storage, &name, crate::container::seal_control(slot)?.into()).await
-}
-
-fn run_key_command(command: &str) -> Result<crate::secret::Secret<[u8; 32]>> {
-    let failed = || Error::unavailable("`encryption.key_command` failed");
-    let output = Command::new("/bin/sh")
-        .args(["-c", command])
-        .stdin(std::process::Stdio::null())
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .map_err(|source| failed().because(source))?;
-    if !output.status.success() {
-        return Err(failed().because(format!("it ended with {}", output.status)));
-    }
-    let printed = zeroize::Zeroizing::new(output.stdout);
-    parse_key(&printed).map_err(|error| error.context("`encryption.key_command` printed no key"))
 }

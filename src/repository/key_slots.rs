@@ -53,7 +53,7 @@ impl<'a> KeySlots<'a> {
     ) -> Result<SlotId> {
         let id = self.repository.id();
         let storage = &**self.repository.storage();
-        let key = KeyRing::read(configured)?.unlock(storage, id, self.key).await?;
+        let key = KeyRing::read(configured).await?.unlock(storage, id, self.key).await?;
         let source = match new {
             NewSlot::KeyFile(path) => KeySource::KeyFile(generate_key_file(path)?),
             NewSlot::Passphrase(path) => KeySource::passphrase(read_passphrase_file(path)?)?,
@@ -70,17 +70,27 @@ impl<'a> KeySlots<'a> {
 
     /// Removes a slot; the last one is refused, because nothing could be restored without it.
     pub async fn remove(&self, slot: SlotId) -> Result<()> {
+        let storage = &**self.repository.storage();
         let slots = self.list().await?;
-        if !slots.iter().any(|known| known.slot_id() == slot) {
+        let Some(removed) = slots.iter().find(|known| known.slot_id() == slot) else {
             return Err(Error::nothing_matched(format!("there is no key slot `{slot}`"))
                 .hint("`walrs key list` shows the slots"));
-        }
+        };
         if slots.len() == 1 {
-            return Err(Error::refused(format!("`{slot}` is the last key slot"))
-                .because("nothing could ever be restored without it")
-                .hint("add another with `walrs key add` first"));
+            return Err(last_slot(slot));
         }
-        let key = ObjectName::KeySlot(self.key, slot).key();
-        Ok(self.repository.storage().delete(&[key]).await?)
+        storage.delete(&[ObjectName::KeySlot(self.key, slot).key()]).await?;
+        if self.list().await?.is_empty() {
+            // Another command removed the other slots meanwhile: whoever sees none left puts its own back.
+            key_ring::put_slot(storage, removed).await?;
+            return Err(last_slot(slot));
+        }
+        Ok(())
     }
+}
+
+fn last_slot(slot: SlotId) -> Error {
+    Error::refused(format!("`{slot}` is the last key slot"))
+        .because("nothing could ever be restored without it")
+        .hint("add another with `walrs key add` first")
 }

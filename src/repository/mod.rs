@@ -8,6 +8,7 @@ mod create;
 mod documents;
 mod file_list;
 mod file_list_part;
+mod key_command;
 mod key_ring;
 mod key_slots;
 mod layout;

@@ -44,7 +44,7 @@ impl Opening<'_> {
             Some(site) => site.witness()?,
             None => None,
         };
-        let keys = self.read_keys().await?;
+        let keys = KeyRing::read(&self.settings.encryption).await?;
         let document = match read_document(&*self.storage).await? {
             Some(document) => document,
             None => self.create(creation, witness.as_ref(), &keys).await?,
@@ -61,11 +61,6 @@ impl Opening<'_> {
     /// Opens the repository, which must exist.
     pub async fn existing(self) -> Result<Repository> {
         self.open(Creation::Refused("this command never makes a repository".to_owned())).await
-    }
-
-    async fn read_keys(&self) -> Result<KeyRing> {
-        let settings = self.settings.encryption.clone();
-        crate::task::blocking(move || KeyRing::read(&settings)).await
     }
 
     async fn create(

@@ -229,3 +229,27 @@ fn the_configuration_is_printed_with_origins_and_an_unknown_key_is_explained() {
         .expect_message("unknown key `wal.push_timout`")
         .expect_message("did you mean `wal.push_timeout`?");
 }
+
+/// P1
+#[test]
+fn nothing_of_a_key_command_outlives_the_command_that_ran_it() {
+    let repository = TestRepository::new(Place::Directory, Sealing::Encrypted);
+    let cluster = data_directory(&repository);
+    repository.init(cluster.data()).expect_success();
+    let segment = cluster.data().join("pg_wal/000000010000000000000001");
+    let pid = cluster.scratch().join("pid");
+    let run = |arguments: &[&str], then: &str| {
+        let mut command = cluster.walrs_command(arguments);
+        let line = format!("sleep 300 & echo $! > '{}'; {then}", pid.display());
+        command.env_remove("WALRS_ENCRYPTION_KEY_FILE").env("WALRS_ENCRYPTION_KEY_COMMAND", line);
+        Finished::run(command.env("WALRS_WAL_PUSH_TIMEOUT", "1s"))
+    };
+    let gone = || {
+        let number = fs::read_to_string(&pid).unwrap();
+        !std::path::Path::new(&format!("/proc/{}", number.trim())).exists()
+    };
+    run(&["key", "list"], &format!("cat '{}'", repository.key_file().display())).expect_success();
+    assert!(gone(), "a child of a key command that succeeded is left");
+    run(&["wal-push", segment.to_str().unwrap()], "wait").expect_status(4);
+    assert!(gone(), "a child of a key command that was given up is left");
+}

@@ -5,8 +5,10 @@ use crate::error::{ErrorKind, Result};
 use crate::postgres::ControlFile;
 use crate::repository::{KeyRing, Site};
 
-pub(super) fn findings(context: &Context) -> Vec<Finding> {
-    let mut findings = vec![configuration(context), key(context)];
+pub(super) async fn findings(context: &Context) -> Vec<Finding> {
+    let mut findings = vec![configuration(context)];
+    findings.extend(misspelt_variables(context));
+    findings.push(key(context).await);
     findings.extend(data_directory(context));
     findings
 }
@@ -18,8 +20,22 @@ fn configuration(context: &Context) -> Finding {
     }
 }
 
-fn key(context: &Context) -> Finding {
-    match KeyRing::read(&context.settings.encryption) {
+/// A misspelt variable is not seen by anything: walrs goes on with the default.
+fn misspelt_variables(context: &Context) -> Option<Finding> {
+    let unknown = context.config.unknown_variables();
+    if unknown.is_empty() {
+        return None;
+    }
+    let detail = format!("nothing reads {}", unknown.join(", "));
+    Some(Finding::warning(
+        "environment",
+        detail,
+        "`walrs config` shows what is in force; `WALRS_` + section + `_` + key is a key's name",
+    ))
+}
+
+async fn key(context: &Context) -> Finding {
+    match KeyRing::read(&context.settings.encryption).await {
         Err(error) => Finding::failed("key", &error),
         Ok(keys) if keys.is_passphrase() => Finding::error(
             "key",

@@ -87,7 +87,7 @@ impl Finding {
 
 /// Looks at everything, prints every finding, and ends with the exit code of the first error.
 pub(super) async fn run(args: Args, context: &Context) -> Result<Outcome> {
-    let mut findings = local::findings(context);
+    let mut findings = local::findings(context).await;
     findings.extend(repository::findings(context).await);
     findings.extend(postgres::findings(context).await);
     if args.json {

@@ -61,7 +61,7 @@ mod tests {
     #[tokio::test]
     #[should_panic(expected = "broken worker")]
     async fn a_panic_of_work_with_errors_of_its_own_goes_on_in_the_caller() {
-        unblock(|| panic!("broken worker")).await
+        unblock(|| panic!("broken worker")).await;
     }
 
     /// E1

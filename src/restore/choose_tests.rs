@@ -81,6 +81,7 @@ fn lsn(position: u64) -> Target {
     Target::Lsn(Lsn::new(position))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as the choice is passed")]
 fn number(number: u32) -> Option<TimelineChoice> {
     Some(TimelineChoice::Number(timeline(number)))
 }

@@ -260,6 +260,7 @@ impl Packing<'_> {
         codec: Codec,
         pool: BufferPool,
     ) -> Result<ControlFile> {
+        step::reached("backup-push:before-control-file");
         let reader = Arc::clone(reader);
         let read = task::blocking(move || {
             let (control, portion) = reader.read_control_file()?;
@@ -269,6 +270,7 @@ impl Packing<'_> {
             Ok((control, compress_chunk(codec, &pool, raw)?))
         });
         let (control, chunk) = read.await?;
+        step::reached("backup-push:control-file");
         self.make_room_for_pack().await;
         let parts = self.assemble(move |assembler| assembler.add_control_file(chunk)).await?;
         step::reached("backup-push:before-file-list");

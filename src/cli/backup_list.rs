@@ -6,9 +6,10 @@ use super::backup_document::{BackupDocument, permanence};
 use super::{Context, Outcome, output};
 use crate::deadline::Deadline;
 use crate::error::Result;
+use crate::postgres::TimelineId;
 use crate::repository::{Catalog, CatalogEntry, Manifest};
 
-const HEADER: [&str; 7] = ["BACKUP", "KIND", "STOPPED (UTC)", "TL", "SIZE", "STORED", "NOTES"];
+const HEADER: [&str; 6] = ["BACKUP", "KIND", "STOPPED (UTC)", "SIZE", "STORED", "NOTES"];
 
 /// Arguments of `walrs backup-list`.
 #[derive(Debug, clap::Args)]
@@ -51,8 +52,7 @@ fn row(entry: &CatalogEntry, manifest: &Manifest) -> Vec<String> {
     vec![
         manifest.backup_id.to_string(),
         manifest.kind().to_string(),
-        manifest.stop_time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
-        manifest.timeline.to_string(),
+        manifest.stop_time.strftime("%Y-%m-%d %H:%M").to_string(),
         ByteSize(manifest.bytes).to_string(),
         ByteSize(manifest.stored_bytes).to_string(),
         notes(entry, manifest),
@@ -66,6 +66,8 @@ fn notes(entry: &CatalogEntry, manifest: &Manifest) -> String {
         count => Some(format!("{count} bad pages")),
     };
     let permanent = entry.permanent.then(|| "permanent".to_owned());
-    let notes = [permanent, bad_pages, manifest.label.clone()];
+    let timeline = manifest.timeline;
+    let timeline = (timeline != TimelineId::FIRST).then(|| format!("timeline {timeline}"));
+    let notes = [permanent, bad_pages, timeline, manifest.label.clone()];
     notes.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

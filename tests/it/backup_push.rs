@@ -66,3 +66,71 @@ fn a_server_that_archives_nothing_is_refused_before_anything_is_stored() {
     refused.expect_message("archive_mode");
     assert_eq!(repository.keys(), [""; 0]);
 }
+
+#[test]
+fn a_permanent_backup_is_marked_before_it_is_visible() {
+    let repository = TestRepository::plain_directory();
+    let cluster = archiving(&repository);
+    cluster.walrs_killed_at("backup-push:before-manifest", &["backup-push", "--permanent"]);
+    assert_eq!(repository.keys_with("marks/").len(), 1);
+    assert!(list(&cluster).is_empty());
+    cluster.walrs(&["backup-push", "--permanent"]).expect_success();
+    assert_eq!(list(&cluster)[0]["permanent"], true);
+}
+
+#[test]
+fn a_mark_can_be_changed_and_the_last_one_counts() {
+    let repository = TestRepository::plain_directory();
+    let cluster = archiving(&repository);
+    cluster.walrs(&["backup-push"]).expect_success();
+    for (flag, permanent) in
+        [("--permanent", true), ("--impermanent", false), ("--permanent", true)]
+    {
+        cluster.walrs(&["backup-mark", "LATEST", flag]).expect_success();
+        assert_eq!(list(&cluster)[0]["permanent"], permanent);
+    }
+    cluster.walrs(&["backup-mark", "LATEST"]).expect_status(2);
+    cluster.walrs(&["backup-mark", "2026", "--permanent"]).expect_success();
+    cluster.walrs(&["backup-mark", "20250101T000000Z-aaaaaa", "--permanent"]).expect_status(1);
+}
+
+#[test]
+fn a_plan_tells_what_would_be_read_and_stores_nothing() {
+    let repository = TestRepository::plain_directory();
+    let cluster = archiving(&repository);
+    cluster.archive_all();
+    let before = repository.keys();
+    let planned = cluster.walrs(&["backup-push", "--plan", "--json"]).expect_success();
+    let plan: Value = serde_json::from_str(&planned.stdout).unwrap();
+    assert_eq!(repository.keys(), before);
+    cluster.walrs(&["backup-push"]).expect_success();
+    let backup = &list(&cluster)[0];
+    // `pg_internal.init` and the like come and go between two looks.
+    let close = |name: &str| {
+        let (planned, taken) = (plan[name].as_u64().unwrap(), backup[name].as_u64().unwrap());
+        planned.abs_diff(taken) * 20 < taken
+    };
+    assert!(close("files") && close("bytes"), "{plan} {backup}");
+}
+
+#[test]
+fn tables_for_people_fit_a_terminal() {
+    let repository = TestRepository::plain_directory();
+    let cluster = archiving(&repository);
+    cluster.walrs(&["backup-push", "--permanent"]).expect_success();
+    for arguments in [&["backup-list"][..], &["backup-show", "LATEST"]] {
+        let shown = cluster.walrs(arguments).expect_success();
+        assert!(shown.stdout.lines().all(|line| line.len() <= 80), "{shown}");
+        assert!(shown.stdout.contains("permanent"), "{shown}");
+    }
+}
+
+#[test]
+fn an_empty_catalogue_is_an_empty_list() {
+    let repository = TestRepository::plain_directory();
+    let cluster = archiving(&repository);
+    cluster.archive_all();
+    assert!(list(&cluster).is_empty());
+    cluster.walrs(&["backup-list"]).expect_success().expect_message("backup-push");
+    cluster.walrs(&["backup-show", "LATEST"]).expect_status(1);
+}

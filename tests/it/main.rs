@@ -4,7 +4,10 @@
 
 #![expect(clippy::unwrap_used, reason = "tests end by panicking, in their helpers too")]
 
+mod backup_content;
+mod backup_interrupted;
 mod backup_push;
+mod backup_source;
 mod catalog;
 mod container;
 mod identity;

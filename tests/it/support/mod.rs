@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "helpers are written ahead of the tests that need them")]
 
+pub(crate) mod beside;
 pub(crate) mod cluster;
 pub(crate) mod cluster_builder;
 pub(crate) mod installation;
@@ -19,6 +20,7 @@ pub(crate) mod s3_server;
 pub(crate) mod scratch;
 pub(crate) mod standby;
 pub(crate) mod stored;
+pub(crate) mod stored_backup;
 pub(crate) mod tls;
 pub(crate) mod user;
 pub(crate) mod wal;

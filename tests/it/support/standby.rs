@@ -34,10 +34,16 @@ impl Cluster {
     /// A stopped copy of the whole data directory with its tablespaces; this cluster is restarted.
     pub(crate) fn cold_copy(&mut self, name: &str) -> Cluster {
         self.stop(Stop::Fast);
+        let copy = self.stopped_copy(name);
+        self.start();
+        copy
+    }
+
+    /// A copy of this stopped cluster.
+    pub(crate) fn stopped_copy(&self, name: &str) -> Cluster {
         let copy = self.sibling(name);
         copy_tree(self.data(), copy.data());
         copy_tablespaces(&copy, name);
-        self.start();
         copy
     }
 

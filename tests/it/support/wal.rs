@@ -134,6 +134,11 @@ pub(crate) fn change_owner(segment: &mut [u8]) {
     segment[SYSTEM_IDENTIFIER] ^= 1;
 }
 
+/// Moves a directory, as an unmounted disk or its return looks to others.
+pub(crate) fn move_away(from: &Path, to: &Path) {
+    walrs::durable::rename(from, to, walrs::durable::Existing::Keep).expect("the test's own");
+}
+
 /// The names in a directory, sorted.
 pub(crate) fn names_in(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).expect("a directory of the test can be read");

@@ -154,10 +154,12 @@ fn execute(arguments: Arguments, statuses: &Statuses) -> Result<Outcome> {
     logging::start(statuses.verb());
     let context = match Context::load(arguments.globals) {
         Ok(context) => context,
-        Err(error) if matches!(arguments.command, Command::WalFetch(_)) => {
-            return wal_fetch::misconfigured(error);
+        Err(error) => {
+            return match &arguments.command {
+                Command::WalFetch(args) => args.misconfigured(error),
+                _ => Err(error),
+            };
         }
-        Err(error) => return Err(error),
     };
     let runtime = exit::runtime(statuses.verb())
         .map_err(|source| Error::unavailable("cannot start the runtime").because(source))?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{Context, Outcome, output};
 use crate::error::{Error, Result};
 use crate::repository::Creation;
-use crate::wal::fetch::{Fetched, Request, server_asks_again};
+use crate::wal::fetch::{Fetched, Request, status_of_failure};
 
 /// The default of `wal.standby_error_exit`.
 const DEFAULT_STANDBY_ERROR_EXIT: u8 = 1;
@@ -25,22 +25,24 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Outcome> {
     match fetch(&args, context).await {
         Ok(Fetched::Delivered) => Ok(Outcome::Done),
         Ok(Fetched::ProvenAbsent) => Ok(Outcome::ProvenAbsent),
-        Err(error) => failed(error, context.settings.wal.standby_error_exit),
+        Err(error) => args.failed(error, context.settings.wal.standby_error_exit),
     }
 }
 
-/// The outcome when the configuration, which would say more, cannot be read.
-pub(super) fn misconfigured(error: Error) -> Result<Outcome> {
-    failed(error, DEFAULT_STANDBY_ERROR_EXIT)
-}
-
-/// A standby asks again; told 255 it would stop.
-fn failed(error: Error, standby_status: u8) -> Result<Outcome> {
-    if !server_asks_again() {
-        return Err(error);
+impl Args {
+    /// The outcome when the configuration, which would say more, cannot be read.
+    pub(super) fn misconfigured(&self, error: Error) -> Result<Outcome> {
+        self.failed(error, DEFAULT_STANDBY_ERROR_EXIT)
     }
-    output::error(&error);
-    Ok(Outcome::AskAgain(standby_status))
+
+    /// Where "could not find out" would stop a server that must not stop, the error is printed here.
+    fn failed(&self, error: Error, standby_status: u8) -> Result<Outcome> {
+        let Some(status) = status_of_failure(&self.name, standby_status) else {
+            return Err(error);
+        };
+        output::error(&error);
+        Ok(Outcome::AskAgain(status))
+    }
 }
 
 async fn fetch(args: &Args, context: &Context) -> Result<Fetched> {

@@ -34,3 +34,4 @@ mod wal_first_push;
 mod wal_push;
 mod wal_push_interrupted;
 mod wal_recovery;
+mod wal_standby;

@@ -21,7 +21,7 @@ use self::absence::Missing;
 use self::destination::Destination;
 use self::patience::Patience;
 use self::situation::Situation;
-pub use self::situation::server_asks_again;
+pub use self::situation::status_of_failure;
 use self::wanted::Wanted;
 use super::place::{Certainty, Place};
 use crate::config::Settings;
@@ -69,9 +69,10 @@ impl Request {
         settings: &Settings,
     ) -> Result<Self> {
         let place = Place::around(destination, settings)?;
-        let situation = Situation::of_working_directory();
+        let wanted: Wanted = name.parse()?;
+        let situation = Situation::around(wanted.file());
         Ok(Self {
-            wanted: name.parse()?,
+            wanted,
             destination: Destination::new(destination)?,
             patience: Patience::new(situation, &settings.wal, place.site()),
             place,

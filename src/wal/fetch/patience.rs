@@ -40,13 +40,13 @@ pub(super) struct Patience {
 impl Patience {
     /// The patience of a call that begins now.
     pub(super) fn new(situation: Situation, settings: &WalSettings, site: Option<&Site>) -> Self {
-        let mark = site.and_then(mark_of).filter(|_| situation == Situation::Standby);
-        let patience = match situation {
-            Situation::Standby if mark.as_deref().is_some_and(is_fresh) => {
-                settings.standby_fetch_timeout.min(HURRIED)
-            }
-            Situation::Standby => settings.standby_fetch_timeout,
-            Situation::Recovery | Situation::Other => settings.fetch_timeout,
+        let mark = site.and_then(mark_of).filter(|_| situation.is_hurried());
+        let patience = if !situation.is_hurried() {
+            settings.fetch_timeout
+        } else if mark.as_deref().is_some_and(is_fresh) {
+            settings.standby_fetch_timeout.min(HURRIED)
+        } else {
+            settings.standby_fetch_timeout
         };
         Self { situation, began: Instant::now(), deadline: Deadline::after(patience), mark }
     }

@@ -1,6 +1,6 @@
 //! What every command starts from: configuration, store, repository, data directory.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{Globals, output};
@@ -8,7 +8,7 @@ use crate::config::{Config, Environment, Overrides, S3Settings, Settings};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::postgres::{
-    ConnectionSettings, ControlFile, RootCertificates, SslMode, SystemIdentifier,
+    CONTROL_FILE, ConnectionSettings, ControlFile, RootCertificates, SslMode, SystemIdentifier,
 };
 use crate::repository::{Creation, Opening, Repository, Site};
 use crate::secret::Secret;
@@ -140,15 +140,10 @@ impl Context {
             application_name: application_name.to_owned(),
         })
     }
-
-    /// Every flag that a command written into another program's configuration needs to behave like this one.
-    pub fn configuration_file(&self) -> Option<PathBuf> {
-        self.config.file().map(Path::to_owned)
-    }
 }
 
 fn has_control_file(pgdata: &Path) -> bool {
-    pgdata.join("global/pg_control").exists()
+    pgdata.join(CONTROL_FILE).exists()
 }
 
 fn overrides(globals: &Globals) -> Result<Overrides> {

@@ -24,7 +24,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::container::{self, Codec, ObjectIdentity, ObjectKind, RepositoryId, Sealing};
+use crate::container::{
+    self, CONTROL_OBJECT_LIMIT_BYTES, Codec, ObjectIdentity, ObjectKind, RepositoryId, Sealing,
+};
 use crate::error::{Error, Result};
 use crate::postgres::{SegmentSize, SystemIdentifier};
 use crate::storage::{self, Body, ByteRange, PutMode, Storage, StorageErrorKind};
@@ -52,8 +54,6 @@ pub use site::{Site, Witness};
 pub use wal_archive::{
     IN_MEMORY_BYTES, SealedWal, StoredWal, Storing, WalArchive, WalContent, WalObject, WalRange,
 };
-
-const CONTROL_BYTES: usize = 64 << 10;
 
 /// Whether a create-only put made the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,7 +216,8 @@ async fn read_control<T: DeserializeOwned>(
     storage: &dyn Storage,
     name: &ObjectName,
 ) -> Result<Option<T>> {
-    let read = storage::read_all(storage, &name.key(), ByteRange::Full, CONTROL_BYTES).await;
+    let read =
+        storage::read_all(storage, &name.key(), ByteRange::Full, CONTROL_OBJECT_LIMIT_BYTES).await;
     let Some(bytes) = absent_is_none(read)? else { return Ok(None) };
     let opened = container::open_control(&bytes);
     opened.map(Some).map_err(|error| error.context(format!("cannot read `{}`", name.key())))

@@ -5,10 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use walrs::storage::{
-    Body, ByteRange, ConditionalCreate, PutMode, SingleWriter, Storage, StorageErrorKind, connect,
-    probe_conditional_create,
-};
+use walrs::storage::{Body, ByteRange, PutMode, SingleWriter, Storage, StorageErrorKind, connect};
 
 use crate::support::s3_server::{Effect, Fault, S3Server};
 use crate::support::stored::{get, key, keys, pattern, put};
@@ -131,49 +128,6 @@ async fn a_taken_name_is_told_at_once_and_a_conflict_is_tried_again() {
     let refused = put(&storage, "a", b"content").await.expect_err("the name is taken");
     assert!(refused.is_already_exists(), "{refused}");
     assert_eq!((server.count("PUT", "a"), server.count("GET", "a")), (3, 0));
-}
-
-/// S4
-#[tokio::test(flavor = "multi_thread")]
-async fn the_probe_tells_a_store_that_honours_creation_from_one_that_does_not() {
-    let (server, storage) = start().await;
-    let probed = probe_conditional_create(storage.as_ref(), &key("p/1")).await.expect("probed");
-    assert_eq!(probed, ConditionalCreate::Honoured);
-
-    server.inject(Fault::once(
-        "PUT",
-        "p/2",
-        Effect::Refuse { status: 501, code: "NotImplemented" },
-    ));
-    let probed = probe_conditional_create(storage.as_ref(), &key("p/2")).await.expect("probed");
-    assert_eq!(probed, ConditionalCreate::Missing);
-
-    server.inject(Fault::always("PUT", "", Effect::IgnoreCondition));
-    let probed = probe_conditional_create(storage.as_ref(), &key("p/3")).await.expect("probed");
-    assert_eq!(probed, ConditionalCreate::Missing);
-    assert_eq!(keys(&storage, "", None).await, [""; 0], "the probe leaves nothing behind");
-}
-
-/// S4
-#[tokio::test(flavor = "multi_thread")]
-async fn a_probe_with_a_lost_answer_is_not_deceived() {
-    let (server, storage) = start().await;
-    server.inject(Fault::always("PUT", "p", Effect::LoseAnswer).times(1).sparing(1));
-    let probed = probe_conditional_create(storage.as_ref(), &key("p")).await.expect("probed");
-    assert_eq!(probed, ConditionalCreate::Honoured);
-}
-
-/// S4
-#[tokio::test(flavor = "multi_thread")]
-async fn a_probe_needs_no_right_to_delete() {
-    let (server, storage) = start().await;
-    server.inject(Fault::always(
-        "POST",
-        "delete",
-        Effect::Refuse { status: 403, code: "AccessDenied" },
-    ));
-    let probed = probe_conditional_create(storage.as_ref(), &key("p")).await.expect("probed");
-    assert_eq!(probed, ConditionalCreate::Honoured);
 }
 
 /// S4

@@ -1,7 +1,5 @@
 //! How often and how long something is tried again: S10 in one place.
 
-use std::error::Error as _;
-use std::fmt::Write;
 use std::future::Future;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -10,6 +8,7 @@ use backon::Retryable;
 
 use super::{StorageError, StorageErrorKind};
 use crate::deadline::Deadline;
+use crate::error::chain;
 
 /// Exponential pauses with full jitter, bounded by the command's deadline and by the patience of one operation.
 ///
@@ -79,17 +78,6 @@ fn out_of_time(history: &Mutex<String>) -> StorageError {
         last => format!("no answer in time; before that: {last}"),
     };
     StorageError::new(StorageErrorKind::Unavailable, what)
-}
-
-/// An error and its causes on one line.
-fn chain(error: &StorageError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        write!(text, ": {source}").expect("a string takes everything");
-        cause = source.source();
-    }
-    text
 }
 
 /// Endless random pauses below a bound that doubles up to the longest.

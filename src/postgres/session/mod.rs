@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, chain};
 use crate::postgres::version::MajorVersion;
 
 pub use backup::{StartedBackup, StoppedBackup};
@@ -163,11 +163,5 @@ fn describe(error: &tokio_postgres::Error) -> String {
     if let Some(answer) = error.as_db_error() {
         return format!("{answer} ({})", answer.code().code());
     }
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(source) = cause {
-        text = format!("{text}: {source}");
-        cause = source.source();
-    }
-    text
+    chain(error)
 }

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::container::RepositoryId;
 use crate::durable::{self, Existing};
 use crate::error::{Error, Result};
+use crate::postgres::SPOOL_DIRECTORY;
 
-const SPOOL_NAME: &str = "walrs-spool";
 // Not a secret, and read by whichever user runs the next command.
 const WITNESS_MODE: u32 = 0o644;
 
@@ -59,6 +59,13 @@ impl Site {
     /// The spool directory (perhaps not yet created); none when no place is writable.
     pub fn spool(&self) -> Option<&Path> {
         self.spools.iter().map(PathBuf::as_path).find(|spool| is_usable(spool))
+    }
+
+    /// 16 digits that stand for the data directory in names beside or in a spool, which several may share.
+    pub fn tag(&self) -> String {
+        use std::os::unix::ffi::OsStrExt;
+        let hash = blake3::hash(self.pgdata.as_os_str().as_bytes()).to_hex();
+        hash[..16].to_owned()
     }
 
     /// Whether a witness can be kept.
@@ -120,10 +127,8 @@ impl Site {
 
     /// Beside the spool, so that emptying the spool does not lose it; one for every data directory that shares the spool.
     fn witness_beside(&self, spool: &Path) -> PathBuf {
-        use std::os::unix::ffi::OsStrExt;
-        let hash = blake3::hash(self.pgdata.as_os_str().as_bytes()).to_hex();
         let mut name = spool.as_os_str().to_owned();
-        name.push(format!("-witness-{}.json", &hash[..16]));
+        name.push(format!("-witness-{}.json", self.tag()));
         PathBuf::from(name)
     }
 }
@@ -153,8 +158,8 @@ fn checked_spool(spool: &Path, pgdata: &Path) -> Result<PathBuf> {
 }
 
 fn default_spools(pgdata: &Path) -> Vec<PathBuf> {
-    let beside = pgdata.parent().map(|parent| parent.join(SPOOL_NAME));
-    beside.into_iter().chain([pgdata.join(SPOOL_NAME)]).collect()
+    let beside = pgdata.parent().map(|parent| parent.join(SPOOL_DIRECTORY));
+    beside.into_iter().chain([pgdata.join(SPOOL_DIRECTORY)]).collect()
 }
 
 fn is_usable(spool: &Path) -> bool {

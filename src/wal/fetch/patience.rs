@@ -95,9 +95,7 @@ impl Patience {
 
 /// One mark for every data directory: several may share a spool.
 fn mark_of(site: &Site) -> Option<PathBuf> {
-    use std::os::unix::ffi::OsStrExt;
-    let hash = blake3::hash(site.pgdata().as_os_str().as_bytes()).to_hex();
-    Some(site.spool()?.join(format!("standby-fetch-missed-{}", &hash[..16])))
+    Some(site.spool()?.join(format!("standby-fetch-missed-{}", site.tag())))
 }
 
 fn is_fresh(mark: &Path) -> bool {

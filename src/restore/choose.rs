@@ -94,7 +94,7 @@ pub(super) fn choose<'a>(
     if suitable.len() > 1 && only_one_may_be_meant && selection == Selection::Any {
         return Err(several(&suitable, &goal.target));
     }
-    suitable.into_iter().next().ok_or_else(|| none(&objections, goal))
+    suitable.into_iter().next().ok_or_else(|| none(&objections, goal, &known))
 }
 
 fn newest_first<'a>(backups: &[&'a Manifest]) -> Vec<&'a Manifest> {
@@ -152,7 +152,7 @@ fn described(manifest: &Manifest) -> String {
     format!("`{}` ended at {} ({})", manifest.backup_id, manifest.stop_time, manifest.stop_lsn)
 }
 
-fn none(objections: &[(&Manifest, String)], goal: &Goal) -> Error {
+fn none(objections: &[(&Manifest, String)], goal: &Goal, known: &BTreeSet<TimelineId>) -> Error {
     if objections.is_empty() {
         return Error::nothing_matched("there is no backup").hint("`walrs backup-push` takes one");
     }
@@ -162,7 +162,7 @@ fn none(objections: &[(&Manifest, String)], goal: &Goal) -> Error {
     let refused =
         Error::refused(format!("no backup leads to {}", goal.target)).because(named.join("; "));
     match goal.timeline_choice() {
-        TimelineChoice::Latest => {
+        TimelineChoice::Latest if known.len() > 1 => {
             refused.hint("another line of timelines is chosen with `--timeline N`")
         }
         _ => refused,

@@ -81,6 +81,7 @@ impl<'a> Fetch<'a> {
             runs.into_iter().try_for_each(|run| hashes.put(run))?;
         }
         hashes.verify(&files)?;
+        step::reached("restore:written");
         self.settle(&files).await
     }
 

@@ -89,6 +89,7 @@ impl Ready<'_> {
         recovery: Option<RecoverySettings>,
         progress: &dyn Progress,
     ) -> Result<Filled> {
+        step::reached("restore:chosen");
         let (repository, manifest) = (self.job.repository, &self.job.manifest);
         let leases = Leases::take(repository, manifest, self.job.grace).await?;
         step::reached("restore:begin");

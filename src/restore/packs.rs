@@ -136,9 +136,7 @@ impl Packs {
     }
 
     async fn read_prelude(&self, name: &ObjectName) -> Result<Bytes> {
-        let range = ByteRange::Span { offset: 0, length: PRELUDE_LIMIT_BYTES as u64 };
-        let storage = &**self.repository.storage();
-        Ok(storage::read_all(storage, &name.key(), range, PRELUDE_LIMIT_BYTES).await?)
+        self.read_up_to(name, 0, PRELUDE_LIMIT_BYTES as u64).await
     }
 
     /// Reads one planned range.
@@ -146,20 +144,26 @@ impl Packs {
         self.read_range(&pack.name, read.offset, read.length).await
     }
 
-    /// Exactly `length` bytes from `offset`; an object that ends earlier is damaged.
+    /// Exactly `length` bytes from `offset`.
     async fn read_range(&self, name: &ObjectName, offset: u64, length: u64) -> Result<Bytes> {
+        let bytes = self.read_up_to(name, offset, length).await?;
+        if bytes.len() as u64 == length { Ok(bytes) } else { Err(too_short(name)) }
+    }
+
+    /// At most `length` bytes from `offset`, which must lie within the object.
+    async fn read_up_to(&self, name: &ObjectName, offset: u64, length: u64) -> Result<Bytes> {
         let range = ByteRange::Span { offset, length };
         let storage = &**self.repository.storage();
-        let too_short = || Error::damaged(format!("`{}` is too short", name.key()));
-        match storage::read_all(storage, &name.key(), range, length as usize).await {
-            Ok(bytes) if bytes.len() as u64 == length => Ok(bytes),
-            Ok(_) => Err(too_short()),
-            Err(error) if error.kind() == StorageErrorKind::Invalid => {
-                Err(too_short().because(error))
-            }
-            Err(error) => Err(error.into()),
-        }
+        let read = storage::read_all(storage, &name.key(), range, length as usize).await;
+        read.map_err(|error| match error.kind() {
+            StorageErrorKind::Invalid => too_short(name).because(error),
+            _ => error.into(),
+        })
     }
+}
+
+fn too_short(name: &ObjectName) -> Error {
+    Error::damaged(format!("`{}` is too short", name.key()))
 }
 
 /// Stored bytes from the first index record to the end of the object.

@@ -18,6 +18,7 @@ mod postgres_session;
 mod postgres_tls;
 mod reader;
 mod repository_creation;
+mod restore;
 mod storage_contract;
 mod storage_fs;
 mod storage_s3_options;

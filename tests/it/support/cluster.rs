@@ -99,7 +99,12 @@ impl Cluster {
         self.postmaster.as_ref().expect("the server runs").pid()
     }
 
-    /// The environment of the next server start and of walrs; a running server keeps what it has.
+    /// The environment of the next server start and of walrs.
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// The same, to change it; a running server keeps what it has.
     pub(crate) fn environment_mut(&mut self) -> &mut Environment {
         &mut self.environment
     }

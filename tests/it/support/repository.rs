@@ -88,6 +88,11 @@ impl TestRepository {
         self.server.as_ref().expect("this repository is a directory")
     }
 
+    /// Whether what is stored is encrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.sealing == Sealing::Encrypted
+    }
+
     /// The variables that lead walrs here.
     pub(crate) fn environment(&self) -> &Environment {
         &self.environment

@@ -9,13 +9,14 @@
 //! repository                              one cluster's WAL and backups as typed values
 //! container · storage                     bytes ⇄ sealed chunks; keys ⇄ byte streams
 //! postgres                                what PostgreSQL defines
-//! error · config · secret · deadline · durable · progress · task · step
+//! error · config · secret · budget · deadline · durable · progress · task · step
 //! ```
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("walrs keeps file positions in usize and needs a 64-bit platform");
 
 pub mod backup;
+pub mod budget;
 pub mod cli;
 pub mod config;
 pub mod container;

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
-use super::budget::Reservation;
+use crate::budget::Reservation;
 use crate::container::CHUNK_SIZE;
 
 /// Most buffers that wait to be used again; they are outside the budget.

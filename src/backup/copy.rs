@@ -11,7 +11,6 @@ use tokio::sync::mpsc;
 
 use super::Target;
 use super::assemble::{Assembler, Chunk, Stored};
-use super::budget::{Budget, Reservation};
 use super::buffer::BufferPool;
 use super::chunker::{Chunker, RawChunk};
 use super::compress::compress_chunk;
@@ -22,6 +21,7 @@ use super::rate_limit::RateLimit;
 use super::read::{Portion, ReadItem, Reader};
 use super::uploads::Uploads;
 use super::walk::DataDirectory;
+use crate::budget::{Budget, Reservation};
 use crate::container::{CHUNK_SIZE, Codec};
 use crate::error::{Error, Result};
 use crate::postgres::{ControlFile, Lsn, Session};
@@ -35,6 +35,12 @@ const JOBS_WAITING: usize = 8;
 /// Most jobs, and most chunks, that are worked on at a time, however many cores there are: together they must leave
 /// room in the budget for the pack that is filled.
 const IN_FLIGHT: usize = 24;
+
+/// Bytes of blocks, chunks and packs that may be in memory at a time.
+///
+/// Room for the pack that is filled, two that are being stored, and the chunks on their way: with the program
+/// itself the process stays below 160 MiB.
+const MEMORY_BYTES: u32 = 104 << 20;
 
 /// A pack may exceed its limit by a chunk and its index.
 const PACK_BYTES: u64 = PACK_STORED_BYTES + 4 * CHUNK_SIZE as u64;
@@ -66,7 +72,7 @@ pub(super) struct Copied {
 
 /// Copies the data directory; `pg_control` comes last (B6).
 pub(super) async fn copy(copy: Copy<'_>) -> Result<Copied> {
-    let budget = Budget::new();
+    let budget = Budget::of(MEMORY_BYTES);
     let pool = BufferPool::default();
     let sealing = copy.target.repository.sealing().clone();
     let reader = Arc::new(Reader::new(copy.data.clone(), sealing, copy.checks, pool.clone()));

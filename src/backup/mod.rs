@@ -8,7 +8,6 @@
 mod alive;
 mod announce;
 mod assemble;
-mod budget;
 mod buffer;
 mod cached_read;
 mod chunker;

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tracing::debug;
 
-use super::budget::Reservation;
 use super::buffer::{Buffer, BufferPool};
 use super::cached_read::read_at;
 use super::job::{FileRange, Item, Job, RANGE_BYTES, open, status_of};
 use super::listing::{FileStatus, cannot};
 use super::pages::{PageChecks, Suspect};
 use super::walk::{DataDirectory, FoundFile};
+use crate::budget::Reservation;
 use crate::container::{BLOCK_SIZE, BlockHash, CHUNK_SIZE, Sealing};
 use crate::error::{Error, Result};
 use crate::postgres::{CONTROL_FILE, ControlFile, FileContent, filenode_map_is_intact};

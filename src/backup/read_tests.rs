@@ -1,7 +1,7 @@
 use super::*;
-use crate::backup::budget::Budget;
 use crate::backup::job::Planner;
 use crate::backup::test_directory::TestDirectory;
+use crate::budget::Budget;
 use crate::config::LinkPolicy;
 use crate::container::RepositoryId;
 use crate::postgres::{BlockNumber, FILENODE_MAP, PageState, verify_page};
@@ -33,7 +33,7 @@ fn jobs(directory: &TestDirectory) -> Vec<Job> {
 async fn read(directory: &TestDirectory, jobs: Vec<Job>) -> Result<Vec<Portion>> {
     let (reader, mut portions) = (reader(directory), Vec::new());
     for job in jobs {
-        portions.extend(reader.read(job, Budget::new().reserve(1).await)?);
+        portions.extend(reader.read(job, Budget::of(1).reserve(1).await)?);
     }
     Ok(portions)
 }

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 use tracing::info;
 
-use super::budget::{Budget, Reservation};
 use super::pack_builder::Sealed;
+use crate::budget::{Budget, Reservation};
 use crate::error::{Error, Result};
 use crate::repository::{Created, ObjectName, Repository};
 use crate::step;

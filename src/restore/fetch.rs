@@ -7,12 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
-use super::budget::Budget;
 use super::content::{HashedRun, WindowHashes, hash_blocks, hash_zeros};
 use super::listing::Listing;
 use super::packs::{OpenPack, Packs};
 use super::plan::{PackRead, PlannedChunk, packs_of, plan_window};
 use super::tree::Tree;
+use crate::budget::Budget;
 use crate::container::{CHUNK_SIZE, Sealing};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -21,6 +21,8 @@ use crate::{step, task};
 
 /// While one window's files are synced, the next one's bytes arrive.
 const WINDOWS_AT_ONCE: usize = 2;
+/// Stored bytes, and what they open to, that may be in memory at a time, of all reads in flight.
+const MEMORY_BYTES: u32 = 48 << 20;
 /// Further bounded by the budget.
 const READS_IN_FLIGHT: usize = 16;
 /// Files are synced by this many threads: the file system joins what they wait for.
@@ -49,7 +51,7 @@ impl<'a> Fetch<'a> {
         tree: &'a Arc<Tree>,
         progress: &'a dyn Progress,
     ) -> Self {
-        let budget = Budget::new();
+        let budget = Budget::of(MEMORY_BYTES);
         let packs = Packs::new(repository, manifest, budget.clone());
         Self { repository, manifest, tree, progress, packs, budget }
     }
@@ -97,7 +99,7 @@ impl<'a> Fetch<'a> {
         packs: &BTreeMap<u32, Arc<OpenPack>>,
         files: &Files,
     ) -> Result<Vec<HashedRun>> {
-        let _room = self.budget.take(read.length + OPENING_BYTES).await;
+        let _room = self.budget.reserve(read.length + OPENING_BYTES).await;
         let content_bytes = read.content_bytes();
         let pack = Arc::clone(&packs[&read.pack]);
         let bytes = self.packs.read_planned(&pack, &read).await?;

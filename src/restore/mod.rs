@@ -7,7 +7,6 @@
 //! [`RecoveryPlan`] chooses and checks; [`Job`] looks at the directories; [`Ready::fill`] makes the data directory.
 
 mod beneath;
-mod budget;
 mod choose;
 mod command;
 mod content;

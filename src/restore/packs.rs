@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
-use super::budget::Budget;
 use super::plan::{PackRead, PlannedChunk};
+use crate::budget::Budget;
 use crate::container::{
     CHUNK_HEADER_BYTES, ChunkPosition, INDEX_LIMIT_BYTES, ObjectKind, ObjectReader,
     PRELUDE_LIMIT_BYTES,
@@ -115,7 +115,7 @@ impl Packs {
             Error::damaged(format!("the manifest states an impossible index of `{}`", name.key()))
         })?;
         // Stored, opened, and parsed.
-        let _room = self.budget.take(index_bytes * 3).await;
+        let _room = self.budget.reserve(index_bytes * 3).await;
         let prelude = self.read_prelude(&name);
         let index = self.read_range(&name, reference.index, index_bytes);
         let (prelude, index) = futures::try_join!(prelude, index)?;

@@ -28,6 +28,7 @@ mod storage_s3_writes;
 mod support;
 mod support_works;
 mod wal_archiving;
+mod wal_coverage;
 mod wal_fetch;
 mod wal_fetch_damage;
 mod wal_fetch_holes;

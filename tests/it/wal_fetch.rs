@@ -269,6 +269,22 @@ fn what_a_killed_fetch_left_is_removed_when_it_is_old_enough() {
     assert!(!cluster.wal_file(old).exists() && cluster.wal_file(young).exists());
 }
 
+/// F1
+#[test]
+fn a_fetch_killed_at_any_step_leaves_the_destination_whole_and_can_be_repeated() {
+    let (_repository, cluster) = archived_plainly();
+    for (step, delivered) in [("wal-fetch:written", false), ("wal-fetch:delivered", true)] {
+        cluster.write_wal("RECOVERYXLOG", b"what was there");
+        let mut command = cluster.as_postgres(&["wal-fetch", FIRST, "pg_wal/RECOVERYXLOG"]);
+        Finished::run(command.env("WALRS_FAILPOINT", format!("{step}=kill")))
+            .expect_status(128 + 9);
+        assert_eq!(cluster.fetched() == cluster.first_segment(), delivered, "{step}");
+        assert_eq!(cluster.fetched() == b"what was there", !delivered, "{step}");
+        cluster.fetch(FIRST).expect_success();
+        assert_eq!(cluster.fetched(), cluster.first_segment());
+    }
+}
+
 /// F6
 #[test]
 fn a_fetch_dies_by_the_signal_it_got() {

@@ -293,6 +293,21 @@ fn a_push_whose_history_cannot_be_stored_fails_without_its_segment() {
     refused_before_upload(&cluster, &repository, &segment(2, 3), "is not what its name says");
 }
 
+/// W9
+#[test]
+fn an_ancestors_segment_is_stored_before_a_history_only_when_every_page_of_it_is_there() {
+    let repository = TestRepository::plain_directory();
+    let cluster = cluster_for(&repository);
+    repository.init(cluster.data()).expect_success();
+    cluster.write_wal(&history(2), "1\t0/2000028\tno recovery target specified\n");
+    // What initdb leaves is a segment that was never filled.
+    refused_before_upload(&cluster, &repository, &history(2), "must be archived first");
+    cluster.forge(&segment(2, 2));
+    refused_before_upload(&cluster, &repository, &segment(2, 2), "must be archived first");
+    fs::remove_file(cluster.wal_file(FIRST)).unwrap();
+    cluster.push(&segment(2, 2)).expect_success();
+}
+
 /// T2
 #[test]
 fn the_files_of_a_timeline_that_another_server_took_are_refused() {

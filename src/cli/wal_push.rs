@@ -17,7 +17,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<Outcome> {
     let deadline = Deadline::after(context.settings.wal.push_timeout);
-    let candidate = Candidate::examine(args.path, &context.settings).await?;
+    let candidate = Candidate::examine(args.path, &context.settings, deadline).await?;
     // Boxed: what connects to a store is large, and only one of these is ever alive.
     let opening = Box::pin(context.open(deadline, candidate.site(), candidate.creation()));
     candidate.archive(opening, deadline).await?;

@@ -47,6 +47,6 @@ pub use text::Malformed;
 pub use timeline::{HistoryDefect, HistoryEntry, HistoryName, TimelineHistory, TimelineId};
 pub use version::{MajorVersion, VERSION_FILE, VersionDirectory};
 pub use wal_header::{
-    ExpectedCluster, LONG_HEADER_BYTES, LongHeader, PageHeader, SegmentDefect, WalMagic,
-    check_every_page, check_segment,
+    ExpectedCluster, LONG_HEADER_BYTES, LongHeader, PageChecks, PageHeader, SegmentDefect,
+    WalMagic, check_every_page, check_segment,
 };

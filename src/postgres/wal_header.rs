@@ -7,7 +7,7 @@ use super::lsn::Lsn;
 use super::segment::{SegmentName, SegmentSize};
 use super::system_identifier::SystemIdentifier;
 use super::timeline::TimelineId;
-use super::wal_tail::ends_with_a_switch;
+use super::wal_tail::Tail;
 
 /// The bytes of the long header, which begins every segment.
 ///
@@ -305,38 +305,93 @@ pub fn check_segment(
     Ok(header)
 }
 
-/// Checks every page header of a whole segment, as is due for one whose end nobody vouches for: a segment that a
-/// standby received before it was promoted may end in zeros or in the WAL of a recycled file.
-///
-/// Empty pages are accepted only at the end and only after a segment switch, which leaves them.
+/// Checks every page header of a whole segment; see [`PageChecks`].
 pub fn check_every_page(
     name: SegmentName,
     segment: &[u8],
     expected: &ExpectedCluster,
 ) -> Result<LongHeader, SegmentDefect> {
-    let first = check_segment(name, segment.len() as u64, segment, expected)?;
-    let start = name.start(expected.segment_size);
-    let mut timeline = first.page.timeline;
-    for (index, page) in segment.chunks_exact(first.block_size as usize).enumerate() {
-        let offset = index as u64 * u64::from(first.block_size);
-        let header = match PageHeader::parse(page, offset) {
-            Err(SegmentDefect::ZeroPage { .. })
-                if ends_with_a_switch(segment, offset as usize, first.block_size as usize) =>
-            {
-                return Ok(first);
-            }
-            other => other?,
-        };
-        if header.magic != first.page.magic {
+    let mut checks = PageChecks::begin(name, segment.len() as u64, segment, expected)?;
+    for page in segment.chunks_exact(checks.block_size()) {
+        checks.check(page)?;
+    }
+    Ok(checks.first)
+}
+
+/// Checks the page headers of a segment one after the other, as is due for one whose end nobody vouches for: a segment
+/// that a standby received before it was promoted may end in zeros or in the WAL of a recycled file.
+///
+/// Empty pages are accepted only at the end and only after a segment switch, which leaves them.
+#[derive(Debug)]
+pub struct PageChecks {
+    name: SegmentName,
+    start: Lsn,
+    first: LongHeader,
+    timeline: TimelineId,
+    /// Where the next page begins.
+    offset: u64,
+    /// The last two pages before it.
+    tail: Vec<u8>,
+    empty_from: Option<u64>,
+}
+
+impl PageChecks {
+    /// Begins with the file itself, as [`check_segment`] does.
+    pub fn begin(
+        name: SegmentName,
+        length: u64,
+        first_page: &[u8],
+        expected: &ExpectedCluster,
+    ) -> Result<Self, SegmentDefect> {
+        let first = check_segment(name, length, first_page, expected)?;
+        let (start, timeline) = (name.start(expected.segment_size), first.page.timeline);
+        Ok(Self { name, start, first, timeline, offset: 0, tail: Vec::new(), empty_from: None })
+    }
+
+    /// The bytes of a page.
+    pub fn block_size(&self) -> usize {
+        self.first.block_size as usize
+    }
+
+    /// Checks the next page, from the first one on.
+    pub fn check(&mut self, page: &[u8]) -> Result<(), SegmentDefect> {
+        let offset = self.offset;
+        self.offset += page.len() as u64;
+        let is_empty = page.iter().all(|byte| *byte == 0);
+        if let Some(offset) = self.empty_from {
+            return if is_empty { Ok(()) } else { Err(SegmentDefect::ZeroPage { offset }) };
+        }
+        if is_empty && self.tail(offset).ends_with_a_switch() {
+            self.empty_from = Some(offset);
+            return Ok(());
+        }
+        self.check_header(&PageHeader::parse(page, offset)?, offset)?;
+        self.remember(page);
+        Ok(())
+    }
+
+    fn check_header(&mut self, header: &PageHeader, offset: u64) -> Result<(), SegmentDefect> {
+        if header.magic != self.first.page.magic {
             return Err(SegmentDefect::WrongMagic { offset, magic: header.magic.get() });
         }
-        header.check(name, start, offset)?;
-        if header.timeline < timeline {
+        header.check(self.name, self.start, offset)?;
+        if header.timeline < self.timeline {
             return Err(SegmentDefect::TimelineWentBack { offset, found: header.timeline });
         }
-        timeline = header.timeline;
+        self.timeline = header.timeline;
+        Ok(())
     }
-    Ok(first)
+
+    fn tail(&self, offset: u64) -> Tail<'_> {
+        let position = offset as usize - self.tail.len();
+        Tail { bytes: &self.tail, position, block_size: self.block_size() }
+    }
+
+    fn remember(&mut self, page: &[u8]) {
+        let outdated = self.tail.len().saturating_sub(self.block_size());
+        self.tail.drain(..outdated);
+        self.tail.extend_from_slice(page);
+    }
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use rustix::fs::OFlags;
 use super::place::directory_of;
 use crate::error::{Error, Result};
 use crate::postgres::{
-    ExpectedCluster, LONG_HEADER_BYTES, LongHeader, SegmentDefect, SegmentName, TimelineHistory,
-    TimelineId, WalFileName, check_every_page, check_segment,
+    ExpectedCluster, LONG_HEADER_BYTES, LongHeader, PageChecks, SegmentDefect, SegmentName,
+    TimelineHistory, TimelineId, WalFileName, check_segment,
 };
 use crate::repository::{IN_MEMORY_BYTES, WalContent};
 use crate::task;
@@ -111,14 +111,19 @@ impl LocalFile {
         Ok(CheckedFile(self))
     }
 
-    /// Checks a segment whose end nobody vouches for, page by page.
+    /// Checks a segment whose end nobody vouches for, page by page; it may be too large for memory.
     pub(super) fn check_every_page(
         self,
         segment: SegmentName,
         cluster: &ExpectedCluster,
     ) -> Result<CheckedFile> {
-        let content = self.read()?;
-        check_every_page(segment, &content, cluster).map_err(|defect| self.refused(defect))?;
+        let begun = PageChecks::begin(segment, self.seen.length, &self.first_bytes()?, cluster);
+        let mut checks = begun.map_err(|defect| self.refused(defect))?;
+        let mut page = vec![0; checks.block_size()];
+        for position in (0..self.seen.length).step_by(page.len()) {
+            self.read_at(&mut page, position)?;
+            checks.check(&page).map_err(|defect| self.refused(defect))?;
+        }
         self.ensure_unchanged()?;
         Ok(CheckedFile(self))
     }
@@ -155,21 +160,26 @@ impl LocalFile {
 
     fn first_bytes(&self) -> Result<Vec<u8>> {
         let mut first = vec![0; LONG_HEADER_BYTES.min(self.seen.length as usize)];
-        let read = self.file.read_exact_at(&mut first, 0);
-        read.map_err(|error| cannot_read(&self.path, error))?;
+        self.read_at(&mut first, 0)?;
         Ok(first)
     }
 
     fn read(&self) -> Result<Bytes> {
         let mut content = vec![0; self.seen.length as usize];
-        let read = self.file.read_exact_at(&mut content, 0);
-        let more = read.and_then(|()| self.file.read_at(&mut [0], self.seen.length));
-        match more {
-            Ok(0) => Ok(content.into()),
-            Ok(_) => Err(self.changed()),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(self.changed()),
-            Err(error) => Err(cannot_read(&self.path, error)),
+        self.read_at(&mut content, 0)?;
+        let more = self.file.read_at(&mut [0], self.seen.length);
+        match more.map_err(|error| cannot_read(&self.path, error))? {
+            0 => Ok(content.into()),
+            _ => Err(self.changed()),
         }
+    }
+
+    /// Fills `buffer` from `position` on; a file that ends before was cut since it was opened.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> Result<()> {
+        self.file.read_exact_at(buffer, position).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.changed(),
+            _ => cannot_read(&self.path, error),
+        })
     }
 
     /// An error when the file is no longer the one that was opened, with the bytes it had then.

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::Settings;
 use crate::error::Result;
 use crate::postgres::{CONTROL_FILE, ControlFile};
 use crate::repository::Site;
@@ -29,17 +28,21 @@ impl Place {
     ///
     /// What lies closest to the file wins: PostgreSQL runs its commands in its data directory, while a variable may
     /// have been left over from another cluster.
-    pub(super) fn around(file: &Path, settings: &Settings) -> Result<Self> {
+    pub(super) fn around(
+        file: &Path,
+        configured: Option<&Path>,
+        spool: Option<&Path>,
+    ) -> Result<Self> {
         let mut seen = directories_above(file);
         seen.push(PathBuf::from("."));
         let data_directory = seen.into_iter().find(|path| path.join(CONTROL_FILE).exists());
         let certainty = if data_directory.is_some() { Certainty::Seen } else { Certainty::Assumed };
         // A configured directory is where the witness lies even when its `pg_control` cannot be seen.
-        let configured = settings.pgdata.clone().filter(|path| path.is_dir());
+        let configured = configured.filter(|path| path.is_dir()).map(Path::to_owned);
         let named = configured.clone().filter(|path| path.join(CONTROL_FILE).exists());
         let data_directory = data_directory.or(named);
         let site = match data_directory.clone().or(configured) {
-            Some(directory) => Some(Site::locate(&directory, settings.spool.as_deref())?),
+            Some(directory) => Some(Site::locate(&directory, spool)?),
             None => None,
         };
         Ok(Self { data_directory, certainty, site })

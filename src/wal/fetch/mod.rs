@@ -68,7 +68,8 @@ impl Request {
         named_cluster: Option<SystemIdentifier>,
         settings: &Settings,
     ) -> Result<Self> {
-        let place = Place::around(destination, settings)?;
+        let place =
+            Place::around(destination, settings.pgdata.as_deref(), settings.spool.as_deref())?;
         let wanted: Wanted = name.parse()?;
         let situation = Situation::around(wanted.file());
         Ok(Self {

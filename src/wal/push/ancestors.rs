@@ -3,7 +3,10 @@
 //! What a standby received is marked as archived already, and the old primary may be gone before it archived it: until
 //! the new timeline's history is stored, this server's `pg_wal` may be the only place that holds the end of the old one.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+
+use futures::TryStreamExt;
 
 use super::Archiver;
 use crate::error::{Error, Result};
@@ -18,15 +21,28 @@ impl Archiver {
     pub(super) async fn archive_ancestors(&self, history: &TimelineHistory) -> Result<()> {
         let (directory, size) = (self.directory.clone(), self.archive.segment_size());
         let line = history.clone();
-        let local = task::blocking(move || segments_below(&directory, &line, size)).await?;
-        for segment in local {
-            if self.archive.segment_exists(segment).await? {
-                continue;
-            }
+        let mut lacking = task::blocking(move || segments_below(&directory, &line, size)).await?;
+        self.remove_archived(&mut lacking).await?;
+        for segment in lacking {
             if let Some(file) = self.checked_throughout(segment).await? {
                 tracing::info!(%segment, "stored before the history of a later timeline");
                 self.archive_one(&file).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// One listing for every timeline instead of a question for every segment.
+    async fn remove_archived(&self, segments: &mut BTreeSet<SegmentName>) -> Result<()> {
+        let mut next = segments.first().copied();
+        while let Some(first) = next {
+            let timeline = first.timeline();
+            let mut archived =
+                self.archive.segments(timeline, first.previous(self.archive.segment_size()));
+            while let Some(segment) = archived.try_next().await? {
+                segments.remove(&segment);
+            }
+            next = segments.iter().find(|segment| segment.timeline() > timeline).copied();
         }
         Ok(())
     }
@@ -46,22 +62,21 @@ impl Archiver {
     }
 }
 
-/// The complete segments of ancestors in `directory`, in the order of their names.
+/// The complete segments of ancestors in `directory`.
 fn segments_below(
     directory: &Path,
     history: &TimelineHistory,
     size: SegmentSize,
-) -> Result<Vec<SegmentName>> {
+) -> Result<BTreeSet<SegmentName>> {
     let unreadable = |error| Error::io(format!("cannot read `{}`", directory.display()), error);
-    let mut segments = Vec::new();
+    let mut segments = BTreeSet::new();
     for entry in std::fs::read_dir(directory).map_err(unreadable)? {
         let name = entry.map_err(unreadable)?.file_name();
         let Some(Ok(segment)) = name.to_str().map(str::parse::<SegmentName>) else { continue };
         if is_below_switch(segment, history, size) {
-            segments.push(segment);
+            segments.insert(segment);
         }
     }
-    segments.sort_unstable();
     Ok(segments)
 }
 

@@ -48,11 +48,19 @@ impl Identity {
 
 impl Candidate {
     /// Opens and checks the file at `path`, PostgreSQL's `%p`, without asking the network for anything (W7).
-    pub async fn examine(path: PathBuf, settings: &Settings) -> Result<Self> {
+    ///
+    /// Gives up at `deadline`, even on a disk that does not answer (W8).
+    pub async fn examine(path: PathBuf, settings: &Settings, deadline: Deadline) -> Result<Self> {
         refuse_passphrase(&settings.encryption)?;
         step::reached("wal-push:check");
-        let place = Place::around(&path, settings)?;
-        let candidate = task::blocking(move || Self::examine_now(&path, place)).await?;
+        let (pgdata, spool) = (settings.pgdata.clone(), settings.spool.clone());
+        let examined = task::blocking(move || {
+            let place = Place::around(&path, pgdata.as_deref(), spool.as_deref())?;
+            Self::examine_now(&path, place)
+        });
+        let candidate = deadline.bound(examined).await.unwrap_or_else(|passed| {
+            Err(Error::unavailable("the local disk did not answer in time").because(passed))
+        })?;
         step::reached("wal-push:checked");
         Ok(candidate)
     }

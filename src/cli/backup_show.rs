@@ -42,7 +42,7 @@ async fn damaged_files(repository: &Repository, manifest: &Manifest) -> Result<V
     let mut damaged = Vec::new();
     let parts = if manifest.bad_pages == 0 { &[][..] } else { &manifest.parts };
     for part in parts {
-        for entry in FileListPart::read(repository, manifest, part).await?.entries() {
+        for entry in FileListPart::read(repository, manifest, part).await? {
             match entry? {
                 Entry::File(file) if !file.bad_pages.is_empty() => {
                     damaged.push(DamagedFile { path: file.path, blocks: file.bad_pages });

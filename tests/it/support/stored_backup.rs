@@ -54,7 +54,7 @@ impl StoredBackup {
     async fn read(&mut self) {
         for part in &self.manifest.parts {
             let read = FileListPart::read(&self.repository, &self.manifest, part).await.unwrap();
-            self.entries.extend(read.entries().map(Result::unwrap));
+            self.entries.extend(read.map(Result::unwrap));
         }
         for pack in &self.manifest.packs {
             let name = ObjectName::Pack(pack.backup.clone(), pack.number);

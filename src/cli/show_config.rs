@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Context, Outcome, output};
-use crate::config::{KeySpec, Value};
+use crate::config::{KeySpec, Used, Value};
 use crate::error::Result;
 
 /// Arguments of `walrs config`.
@@ -21,18 +21,21 @@ struct Row {
     origin: Option<String>,
     environment: String,
     meaning: &'static str,
+    used: bool,
 }
 
 impl Row {
     fn new((spec, value): (&'static KeySpec, Option<Value>)) -> Self {
         let origin = value.as_ref().map(|value| value.origin.to_string());
         let (key, meaning, environment) = (spec.name, spec.meaning, spec.environment_name());
-        Self { key, value: value.map(|value| value.text), origin, environment, meaning }
+        let (value, used) = (value.map(|value| value.text), spec.used == Used::Now);
+        Self { key, value, origin, environment, meaning, used }
     }
 
     fn cells(self) -> Vec<String> {
         let text = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-        vec![self.key.to_owned(), text(self.value), text(self.origin)]
+        let note = if self.used { "" } else { ", not used by this version" };
+        vec![self.key.to_owned(), text(self.value), text(self.origin) + note]
     }
 }
 

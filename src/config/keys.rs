@@ -9,6 +9,15 @@ pub enum Secrecy {
     Secret,
 }
 
+/// Whether a key has an effect in this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Used {
+    /// It has.
+    Now,
+    /// Known, so that configuration files need not change; what it is for comes in a later version.
+    Later,
+}
+
 /// One configuration key.
 #[derive(Debug, Clone, Copy)]
 pub struct KeySpec {
@@ -20,6 +29,8 @@ pub struct KeySpec {
     pub alias: Option<&'static str>,
     /// Whether it may be printed.
     pub secret: Secrecy,
+    /// Whether this version does anything with it.
+    pub used: Used,
     /// One line of meaning.
     pub meaning: &'static str,
 }
@@ -32,15 +43,37 @@ impl KeySpec {
 }
 
 const fn key(name: &'static str, default: Option<&'static str>, meaning: &'static str) -> KeySpec {
-    KeySpec { name, default, alias: None, secret: Secrecy::Public, meaning }
+    KeySpec { name, default, alias: None, secret: Secrecy::Public, used: Used::Now, meaning }
+}
+
+const fn later(
+    name: &'static str,
+    default: Option<&'static str>,
+    meaning: &'static str,
+) -> KeySpec {
+    KeySpec { used: Used::Later, ..key(name, default, meaning) }
 }
 
 const fn shared(name: &'static str, alias: &'static str, meaning: &'static str) -> KeySpec {
-    KeySpec { name, default: None, alias: Some(alias), secret: Secrecy::Public, meaning }
+    KeySpec {
+        name,
+        default: None,
+        alias: Some(alias),
+        secret: Secrecy::Public,
+        used: Used::Now,
+        meaning,
+    }
 }
 
 const fn secret(name: &'static str, alias: &'static str, meaning: &'static str) -> KeySpec {
-    KeySpec { name, default: None, alias: Some(alias), secret: Secrecy::Secret, meaning }
+    KeySpec {
+        name,
+        default: None,
+        alias: Some(alias),
+        secret: Secrecy::Secret,
+        used: Used::Now,
+        meaning,
+    }
 }
 
 /// All keys, in the order of the documentation.
@@ -64,16 +97,16 @@ pub const KEYS: &[KeySpec] = &[
     key("s3.sse", None, "server-side encryption: AES256 or aws:kms"),
     key("s3.sse_kms_key_id", None, "key of aws:kms"),
     key("s3.ca_file", None, "PEM file of further certificate authorities"),
-    key("gcs.endpoint", None, "URL of a GCS-compatible server"),
-    key("gcs.credentials_file", None, "credentials (default: application default credentials)"),
+    later("gcs.endpoint", None, "URL of a GCS-compatible server"),
+    later("gcs.credentials_file", None, "credentials (default: application default credentials)"),
     key("compression.method", Some("zstd"), "zstd, lz4 or none"),
     key("compression.level", None, "the method's own scale (default: 1 for zstd)"),
     key("encryption.key_file", None, "file with 32 random bytes in base64, mode 0600"),
     key("encryption.key_command", None, "command that prints such a key"),
     key("encryption.passphrase_file", None, "file with a passphrase; not for archiving"),
-    key("wal.push_ahead", Some("8"), "further ready segments stored beside the asked one"),
-    key("wal.fetch_ahead", Some("8"), "segments fetched ahead of recovery"),
-    key("wal.fetch_ahead_bytes", Some("256MiB"), "bound of the segments fetched ahead"),
+    later("wal.push_ahead", Some("8"), "further ready segments stored beside the asked one"),
+    later("wal.fetch_ahead", Some("8"), "segments fetched ahead of recovery"),
+    later("wal.fetch_ahead_bytes", Some("256MiB"), "bound of the segments fetched ahead"),
     key("wal.push_timeout", Some("5m"), "deadline of one wal-push, retries included"),
     key("wal.fetch_timeout", Some("10m"), "deadline of one wal-fetch, retries included"),
     key("wal.standby_fetch_timeout", Some("15s"), "the same on a standby"),
@@ -82,7 +115,7 @@ pub const KEYS: &[KeySpec] = &[
         Some("1"),
         "exit status of a failed wal-fetch on a standby: 1 or 255",
     ),
-    key(
+    later(
         "wal.fetch_ahead_wait",
         Some("2s"),
         "how long a wal-fetch waits for the segments after its own",
@@ -101,19 +134,19 @@ pub const KEYS: &[KeySpec] = &[
     ),
     key("backup.rate_limit", None, "bytes per second read from pgdata"),
     key("backup.wal_timeout", Some("60m"), "how long a backup waits for its last WAL segment"),
-    key(
+    later(
         "backup.full_every",
         Some("30d"),
         "after this long the next backup stores everything again",
     ),
-    key("backup.rescan", Some("changed"), "changed: read changed files; always: read every file"),
-    key("retention.keep_last", None, "keep the newest N backups"),
-    key("retention.keep_within", None, "keep every backup younger than this"),
-    key("retention.keep_daily", None, "keep the newest of each of the last N days"),
-    key("retention.keep_weekly", None, "keep the newest of each of the last N weeks"),
-    key("retention.keep_monthly", None, "keep the newest of each of the last N months"),
-    key("retention.keep_yearly", None, "keep the newest of each of the last N years"),
-    key("retention.pitr_window", None, "keep the WAL to reach any moment of this long"),
+    later("backup.rescan", Some("changed"), "changed: read changed files; always: read every file"),
+    later("retention.keep_last", None, "keep the newest N backups"),
+    later("retention.keep_within", None, "keep every backup younger than this"),
+    later("retention.keep_daily", None, "keep the newest of each of the last N days"),
+    later("retention.keep_weekly", None, "keep the newest of each of the last N weeks"),
+    later("retention.keep_monthly", None, "keep the newest of each of the last N months"),
+    later("retention.keep_yearly", None, "keep the newest of each of the last N years"),
+    later("retention.pitr_window", None, "keep the WAL to reach any moment of this long"),
     key("retention.grace", Some("24h"), "time between condemning and deleting"),
     key("retention.lease", Some("1h"), "silence after which a writer counts as dead"),
     shared("postgres.host", "PGHOST", "host name, address, or directory of the socket"),

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-pub use keys::{KEYS, KeySpec};
+pub use keys::{KEYS, KeySpec, Used};
 pub use settings::{
     BackupSettings, CompressionMethod, CompressionSettings, EncryptionSettings, LinkPolicy,
     PostgresSettings, Rescan, RetentionSettings, S3Settings, Settings, WalSettings,
@@ -152,6 +152,15 @@ impl Config {
         let ours =
             names.filter(|name| name.starts_with("WALRS_") && !OTHER_VARIABLES.contains(name));
         ours.filter(|name| !known.iter().any(|known| known == name)).map(str::to_owned).collect()
+    }
+
+    /// Keys that somebody has set and that this version does nothing with.
+    pub fn set_for_later(&self) -> Vec<&'static str> {
+        let is_set = |spec: &&KeySpec| {
+            self.values.get(spec.name).is_some_and(|value| value.origin != Origin::Default)
+        };
+        let later = KEYS.iter().filter(|spec| spec.used == Used::Later);
+        later.filter(is_set).map(|spec| spec.name).collect()
     }
 
     /// Parses every value; the first that is malformed is an error that names key, value and origin.

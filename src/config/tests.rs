@@ -66,6 +66,12 @@ fn a_file_that_is_no_toml_is_explained_without_repeating_its_text() {
 }
 
 #[test]
+fn a_key_that_this_version_does_nothing_with_is_told_when_it_is_set() {
+    let file = "[retention]\nkeep_last = 7\ngrace = \"1h\"";
+    assert_eq!(load(file, &[], vec![]).unwrap().set_for_later(), ["retention.keep_last"]);
+}
+
+#[test]
 fn every_default_parses() {
     let settings = Config::load(None, vec![], Environment::default()).unwrap().settings().unwrap();
     assert_eq!(settings.retention.grace.as_secs(), 86_400);

@@ -8,6 +8,7 @@ use crate::repository::{KeyRing, Site};
 pub(super) async fn findings(context: &Context) -> Vec<Finding> {
     let mut findings = vec![configuration(context)];
     findings.extend(misspelt_variables(context));
+    findings.extend(settings_for_later(context));
     findings.push(key(context).await);
     findings.extend(data_directory(context));
     findings
@@ -32,6 +33,16 @@ fn misspelt_variables(context: &Context) -> Option<Finding> {
         detail,
         "`walrs config` shows what is in force; `WALRS_` + section + `_` + key is a key's name",
     ))
+}
+
+/// What somebody relies on must not be missing in silence: no retention policy deletes anything yet, say.
+fn settings_for_later(context: &Context) -> Option<Finding> {
+    let keys = context.config.set_for_later();
+    if keys.is_empty() {
+        return None;
+    }
+    let detail = format!("this version does nothing with {}", keys.join(", "));
+    Some(Finding::warning("settings", detail, "they take effect in a later version of walrs"))
 }
 
 async fn key(context: &Context) -> Finding {

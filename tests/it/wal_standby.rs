@@ -178,7 +178,7 @@ fn a_promote_file_ends_patience() {
 fn a_spool_is_made_for_its_owner_only_and_nothing_fails_without_one() {
     use std::os::unix::fs::PermissionsExt;
     let (_repository, cluster) = stalled_standby();
-    let mut close = |mode| {
+    let close = |mode| {
         for directory in [cluster.data(), cluster.scratch().path()] {
             fs::set_permissions(directory, fs::Permissions::from_mode(mode)).unwrap();
         }

@@ -180,6 +180,27 @@ fn a_mistake_in_the_configuration_stops_the_server() {
     story.copy.recover_to(RecoveryEnd::Promoted);
 }
 
+/// F5
+#[test]
+fn a_missing_history_of_a_timeline_with_wal_stops_the_server() {
+    let mut story = Story::plain();
+    let mut second = story.copy.stopped_copy("second");
+    story.copy.set("archive_mode", "on");
+    story.copy.recover_to(RecoveryEnd::Promoted);
+    story.copy.psql("insert into rows values (4)");
+    story.copy.archive_all();
+    let key = story.repository.keys_with(&history(2)).remove(0);
+    let kept = fs::read(story.repository.object(&key)).unwrap();
+    fs::remove_file(story.repository.object(&key)).unwrap();
+    second.recover_to(RecoveryEnd::Failed);
+    assert!(second.log().contains("holds WAL of timeline 2"), "{}", second.log());
+    fs::write(story.repository.object(&key), kept).unwrap();
+    ServerUser::get().own(&story.repository.object(&key));
+    second.recover_to(RecoveryEnd::Promoted);
+    assert_eq!(second.timeline(), 3);
+    assert_eq!(second.psql("select max(i) from rows"), "4");
+}
+
 /// F8
 #[test]
 fn a_second_recovery_does_not_replay_what_a_first_one_undid() {

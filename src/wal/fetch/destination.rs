@@ -16,8 +16,8 @@ use crate::step;
 use crate::task;
 use crate::wal::place::directory_of;
 
-/// Only the server reads it.
-const MODE: u32 = 0o600;
+/// Less the umask, which PostgreSQL sets as its data directory has it: 0600, or 0640 where a group may read.
+const MODE: u32 = 0o640;
 
 /// The age at which a temporary file cannot belong to a fetch that still runs.
 const ABANDONED_AFTER: Duration = Duration::from_hours(1);

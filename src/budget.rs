@@ -29,6 +29,12 @@ impl Budget {
         let permit = Arc::clone(&self.free).acquire_many_owned(bytes).await;
         Reservation(permit.expect("the semaphore is never closed"))
     }
+
+    /// Takes `bytes` when they are free now.
+    pub fn try_reserve(&self, bytes: u64) -> Option<Reservation> {
+        let bytes = u32::try_from(bytes).ok()?;
+        Arc::clone(&self.free).try_acquire_many_owned(bytes).ok().map(Reservation)
+    }
 }
 
 impl Reservation {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FileType, Stat};
 use tracing::{debug, warn};
@@ -14,6 +15,10 @@ use crate::postgres::{
     UnloggedRelations, Verdict, VersionDirectory,
 };
 use crate::repository::ListedPath;
+
+/// How often, and at what intervals, the link of a tablespace without directory is looked for.
+const DROP_ATTEMPTS: u32 = 50;
+const DROP_PAUSE: Duration = Duration::from_millis(10);
 
 /// A data directory as a walk needs to know it.
 #[derive(Debug, Clone)]
@@ -230,11 +235,17 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// A dropped tablespace loses its link too; one that still has it has lost its files.
+    /// A dropped tablespace loses its link too, a moment after its directory; one that keeps it has lost its files.
     fn require_gone(&self, path: &ListedPath) -> Result<()> {
         let local = self.data.local(path);
-        if local.symlink_metadata().is_err() {
-            return Ok(());
+        for _ in 0..DROP_ATTEMPTS {
+            match local.symlink_metadata() {
+                Ok(_) => std::thread::sleep(DROP_PAUSE),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => {
+                    return Err(Error::io(format!("cannot look at tablespace `{path}`"), error));
+                }
+            }
         }
         let what = format!("the tablespace `{}` has no directory `{}`", path, self.data.version);
         Err(Error::unavailable(what).hint("is its file system mounted?"))

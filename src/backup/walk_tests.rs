@@ -101,6 +101,22 @@ fn a_tablespace_whose_files_are_gone_fails_the_walk() {
     assert!(walk(&directory, LinkPolicy::Error).is_err(), "a dangling link is no tablespace");
 }
 
+/// B3
+#[test]
+fn a_tablespace_that_is_dropped_during_the_walk_is_fine() {
+    let (directory, dropped) = (TestDirectory::new(), tempfile::tempdir().unwrap());
+    directory.link("pg_tblspc/16385", dropped.path());
+    let link = directory.path().join("pg_tblspc/16385");
+    // PostgreSQL removes the directory of the version first, and the link a moment later.
+    let server = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::fs::remove_file(link).unwrap();
+    });
+    let walked = walk(&directory, LinkPolicy::Error);
+    server.join().unwrap();
+    walked.unwrap();
+}
+
 #[test]
 fn other_links_fail_the_walk_unless_a_policy_says_otherwise() {
     let (directory, elsewhere) = (TestDirectory::new(), tempfile::tempdir().unwrap());

@@ -36,7 +36,7 @@ pub(super) struct Prepared {
     /// The data directory and its tablespaces.
     pub(super) tree: Arc<Tree>,
     /// Held as long as this run lives, so that no other takes it for interrupted.
-    _lock: File,
+    _locks: Vec<File>,
 }
 
 impl Destination {
@@ -64,9 +64,8 @@ impl Destination {
 
     /// Makes missing directories, removes what an interrupted restore left, and leaves the markers of this one.
     pub(super) fn prepare(self, backup_id: BackupId) -> Result<Prepared> {
-        make_directory(&self.data)?;
-        let lock = lock(&self.data)?;
-        // The directories may have changed until the lock was taken.
+        let locks = self.lock_all()?;
+        // The directories may have changed until they were locked.
         let found = Self::inspect(&self.data, &self.tablespaces)?;
         let data = found.open(&found.data)?;
         let marker = Marker::new(backup_id)?;
@@ -78,7 +77,18 @@ impl Destination {
             None => marker.leave(&data, Existing::Keep)?,
         }
         let tablespaces = found.open_tablespaces(&marker)?;
-        Ok(Prepared { tree: Arc::new(Tree::new(data, tablespaces)), _lock: lock })
+        Ok(Prepared { tree: Arc::new(Tree::new(data, tablespaces)), _locks: locks })
+    }
+
+    /// Locks the data directory and every tablespace directory outside it: restores into different data directories
+    /// may be told to use the same.
+    fn lock_all(&self) -> Result<Vec<File>> {
+        let outside = self.tablespaces.values().filter(|place| !place.starts_with(&self.data));
+        let lock_made = |directory: &PathBuf| {
+            make_directory(directory)?;
+            lock(directory)
+        };
+        [&self.data].into_iter().chain(outside).map(lock_made).collect()
     }
 
     fn remove_leftovers(&self, data: &Beneath) -> Result<()> {
@@ -276,14 +286,14 @@ fn make_directory(directory: &Path) -> Result<()> {
     }
 }
 
-fn lock(data: &Path) -> Result<File> {
-    let directory = File::open(data).map_err(|error| failed("open", data, error))?;
-    match directory.try_lock() {
+fn lock(directory: &Path) -> Result<File> {
+    let opened = File::open(directory).map_err(|error| failed("open", directory, error))?;
+    match opened.try_lock() {
         Err(TryLockError::WouldBlock) => {
-            Err(Error::refused(format!("another restore is filling `{}`", data.display())))
+            Err(Error::refused(format!("another restore is filling `{}`", directory.display())))
         }
         // A file system without locks: the marker alone must do.
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(directory),
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(opened),
     }
 }
 

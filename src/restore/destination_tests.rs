@@ -149,6 +149,18 @@ fn a_restore_that_lives_is_not_taken_for_interrupted() {
     assert!(inspect(&data, &[]).unwrap().prepare(backup()).is_ok());
 }
 
+/// R2
+#[test]
+fn two_restores_that_live_never_share_a_tablespace_directory() {
+    let host = Host::new();
+    let places = [(16384, host.path("space"))];
+    let first = inspect(&host.path("first"), &places).unwrap().prepare(backup()).unwrap();
+    let second = inspect(&host.path("second"), &places).unwrap().prepare(backup()).unwrap_err();
+    assert!(second.to_string().contains("another restore is filling"), "{second}");
+    drop(first);
+    assert!(inspect(&host.path("first"), &places).unwrap().prepare(backup()).is_ok());
+}
+
 /// R5
 #[test]
 fn root_gives_everything_to_the_owner_of_the_directory_above() {

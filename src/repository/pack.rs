@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut};
 
-use crate::container::{BLOCK_SIZE, BlockHash, ChunkPosition};
+use crate::container::{BLOCK_SIZE, BlockHash, CHUNK_SIZE, ChunkPosition};
 use crate::error::{Error, Result};
 
 /// A pack is closed at this stored size in bytes.
@@ -137,11 +137,12 @@ impl<'a> Input<'a> {
     }
 
     fn chunk(&mut self) -> Result<ChunkPosition> {
-        Ok(ChunkPosition {
-            offset: self.u64()?,
-            stored_length: self.u32()?,
-            raw_length: self.u32()?,
-        })
+        let (offset, stored_length, raw_length) = (self.u64()?, self.u32()?, self.u32()?);
+        let possible = |length: u32| (1..=2 * CHUNK_SIZE).contains(&(length as usize));
+        if offset > i64::MAX.cast_unsigned() || !possible(stored_length) || !possible(raw_length) {
+            return Err(malformed("a chunk in an impossible place"));
+        }
+        Ok(ChunkPosition { offset, stored_length, raw_length })
     }
 
     fn extent(&mut self, previous: &[u8]) -> Result<PackExtent> {
@@ -188,6 +189,18 @@ mod tests {
     #[test]
     fn an_index_reads_back_as_it_was_written() {
         assert_eq!(PackIndex::decode(&index().encode()).unwrap(), index());
+    }
+
+    #[test]
+    fn a_chunk_that_cannot_be_where_the_index_says_is_damage() {
+        let position = |offset, stored_length, raw_length| {
+            let chunks = vec![ChunkPosition { offset, stored_length, raw_length }];
+            PackIndex::decode(&PackIndex { chunks, extents: Vec::new() }.encode())
+        };
+        assert!(position(300, 10, 20).is_ok());
+        assert!(position(u64::MAX, 10, 20).is_err());
+        assert!(position(300, u32::MAX, 20).is_err());
+        assert!(position(300, 10, 0).is_err());
     }
 
     #[test]

@@ -277,6 +277,29 @@ fn no_segment_of_a_new_timeline_is_stored_before_its_history() {
 
 /// W12
 #[test]
+fn the_history_of_an_ancestor_is_stored_before_its_segments_and_the_later_history() {
+    let (repository, cluster) = pushed_once();
+    cluster.write_wal(&history(2), HISTORY);
+    cluster.write_wal(&history(3), "1\t0/3000000\tx\n2\t0/5000000\tx\n");
+    cluster.push(&history(3)).expect_success();
+    assert!(repository.object(&cluster.history_key(2)).exists(), "recoveries from timeline 1 ask");
+}
+
+/// T2
+#[test]
+fn segments_of_an_ancestor_that_another_server_took_are_not_mixed_with_its_own() {
+    let (repository, cluster) = pushed_once();
+    cluster.write_wal(&history(2), "1\t0/2000000\tanother server\n");
+    cluster.push(&history(2)).expect_success();
+    cluster.write_wal(&history(2), HISTORY);
+    cluster.write_wal(&history(3), "1\t0/3000000\tx\n2\t0/5000000\tx\n");
+    cluster.forge(&segment(2, 3));
+    cluster.push(&history(3)).expect_success().expect_message("another server took");
+    assert!(!repository.object(&cluster.segment_key(&segment(2, 3))).exists());
+}
+
+/// W12
+#[test]
 fn a_segment_whose_history_exists_nowhere_is_stored_with_a_warning() {
     let (_repository, cluster) = pushed_once();
     cluster.forge(&segment(2, 3));

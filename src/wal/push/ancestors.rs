@@ -10,12 +10,15 @@ use futures::TryStreamExt;
 
 use super::Archiver;
 use crate::error::{Error, Result};
-use crate::postgres::{SegmentName, SegmentNumber, SegmentSize, TimelineHistory, WalFileName};
+use crate::postgres::{
+    SegmentName, SegmentNumber, SegmentSize, TimelineHistory, TimelineId, WalFileName,
+};
 use crate::task;
 use crate::wal::local_file::{CheckedFile, LocalFile};
 
 impl Archiver {
-    /// Stores the segments below the switch points of `history` that lie in `pg_wal` and not in the repository.
+    /// Stores what of its ancestors lies in `pg_wal` and not in the repository: their histories, and behind each of
+    /// these (W12) the segments below its timeline's switch point in `history`.
     ///
     /// Every page header of such a segment is checked: nobody has vouched for its end.
     pub(super) async fn archive_ancestors(&self, history: &TimelineHistory) -> Result<()> {
@@ -23,13 +26,21 @@ impl Archiver {
         let line = history.clone();
         let mut lacking = task::blocking(move || segments_below(&directory, &line, size)).await?;
         self.remove_archived(&mut lacking).await?;
-        for segment in lacking {
-            if let Some(file) = self.checked_throughout(segment).await? {
-                tracing::info!(%segment, "stored before the history of a later timeline");
-                self.archive_one(&file).await?;
+        for ancestor in history.ancestors().iter().map(|entry| entry.timeline) {
+            if ancestor != TimelineId::FIRST && !self.archive_history_of_ancestor(ancestor).await? {
+                continue;
+            }
+            for segment in lacking.iter().filter(|segment| segment.timeline() == ancestor) {
+                self.archive_ancestor(*segment).await?;
             }
         }
         Ok(())
+    }
+
+    async fn archive_ancestor(&self, segment: SegmentName) -> Result<()> {
+        let Some(file) = self.checked_throughout(segment).await? else { return Ok(()) };
+        tracing::info!(%segment, "stored before the history of a later timeline");
+        self.archive_one(&file).await.map(drop)
     }
 
     /// One listing for every timeline instead of a question for every segment.
@@ -90,7 +101,6 @@ fn is_below_switch(segment: SegmentName, history: &TimelineHistory, size: Segmen
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::postgres::TimelineId;
 
     #[test]
     fn only_complete_segments_of_ancestors_below_the_switch_count() {

@@ -46,6 +46,23 @@ impl Archiver {
         self.archive_one(file).await.map(drop)
     }
 
+    /// Stores the history of an ancestor unless it is there: recoveries from before it ask for it. False when the
+    /// stored one is another server's, with whose segments this server's must not be mixed (T2).
+    pub(super) async fn archive_history_of_ancestor(&self, timeline: TimelineId) -> Result<bool> {
+        let stored = self.archive.stored(&self.archive.history_object(timeline)).await?;
+        let Some(local) = self.local_history(timeline).await? else { return Ok(true) };
+        let Some(stored) = stored else { return self.archive_one(&local).await.map(|_| true) };
+        let is_ours = content_of(&local).await? == stored.content;
+        if !is_ours {
+            tracing::warn!(
+                %timeline,
+                "another server took this timeline, an ancestor of the present one: its WAL in pg_wal is not \
+                 archived, and no earlier backup leads to the present timeline; take a backup now"
+            );
+        }
+        Ok(is_ours)
+    }
+
     async fn local_history(&self, timeline: TimelineId) -> Result<Option<CheckedFile>> {
         let (directory, cluster) = (self.directory.clone(), self.archive.expected());
         task::blocking(move || {

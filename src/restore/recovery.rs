@@ -47,6 +47,7 @@ impl RecoveryPlan {
     pub async fn make(repository: &Repository, wanted: Wanted<'_>) -> Result<Self> {
         let Wanted { goal, .. } = &wanted;
         goal.check()?;
+        route::refuse_future(&**repository.storage(), goal).await?;
         let catalog = Catalog::load(repository).await?;
         let (backups, selection) = candidates(&catalog, &wanted)?;
         let cluster = backups.first().map_or(wanted.cluster, |manifest| manifest.system_identifier);

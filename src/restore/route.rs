@@ -1,12 +1,14 @@
 //! Whether the WAL that leads from a backup to its target is there (T3): asked before anything is downloaded.
 
 use futures::TryStreamExt;
+use jiff::Timestamp;
 
 use super::choose::Chosen;
-use super::goal::{Goal, Target, TimelineChoice};
+use super::goal::{Goal, Role, Target, TimelineChoice};
 use crate::error::{Error, Result};
 use crate::postgres::{SegmentName, SegmentNumber, TimelineHistory};
 use crate::repository::WalArchive;
+use crate::storage::Storage;
 
 /// What lies between a backup and its target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +49,25 @@ pub(super) async fn check(
         Target::Time(_) | Target::Xid(_) | Target::Name(_) => survey.check_unknown_place()?,
     };
     Ok(Route { hole: survey.hole, warning })
+}
+
+/// Refuses a time to come: PostgreSQL would replay everything, and stop at the end for not having met its target.
+///
+/// A standby keeps asking for WAL, and may well meet it later. Where this host's clock is behind, the store's counts.
+pub(super) async fn refuse_future(storage: &dyn Storage, goal: &Goal) -> Result<()> {
+    let Target::Time(time) = goal.target else { return Ok(()) };
+    let here = Timestamp::now();
+    if time <= here || goal.role == Role::Standby {
+        return Ok(());
+    }
+    let there = storage.now().await.ok().and_then(|now| Timestamp::try_from(now).ok());
+    let now = there.map_or(here, |there| there.max(here));
+    if time <= now {
+        return Ok(());
+    }
+    Err(Error::refused(format!("time {time} lies in the future"))
+        .because(format!("it is {now} now"))
+        .hint("without `--to-time` recovery goes to the end of the archived WAL"))
 }
 
 /// After a recovery whose new timeline has a history and no WAL yet, `latest` would undo nothing and replay the

@@ -84,6 +84,7 @@ fn a_target_beyond_the_archived_wal_is_refused() {
     refused(&["--to-lsn", "1/0"], "the archived WAL of its line ends at");
     refused(&["--to-lsn", "0/1"], "it ends at");
     refused(&["--to-time", "2020-01-01 00:00:00Z"], "after the target");
+    refused(&["--to-time", "2099-01-01 00:00:00Z"], "lies in the future");
     assert_eq!(repository.keys_with("leases/"), [""; 0]);
 }
 
@@ -100,7 +101,7 @@ fn a_hole_in_the_wal_is_told_before_anything_is_fetched() {
     refused.expect_status(3).expect_message(&format!("`{lost}` is missing although later WAL"));
     let (_, refused) = try_restore(&source, "lsn", &["--to-lsn", &source.current_lsn()]);
     refused.expect_status(3).expect_message(&lost);
-    let (_, warned) = try_restore(&source, "time", &["--to-time", "2099-01-01 00:00:00Z"]);
+    let (_, warned) = try_restore(&source, "time", &["--to-time", &commit(&source, 3).time]);
     warned.expect_success().expect_message("recovery fails unless the target lies before it");
     let (_, reached) = try_restore(&source, "before", &["--to-lsn", &before_hole]);
     reached.expect_success();
@@ -143,7 +144,7 @@ fn of_a_backup_beyond_the_wal_window_only_its_end_can_be_restored() {
     let horizon = repository.object(&format!("horizons/{cluster}/{timeline}/{kept}"));
     fs::create_dir_all(horizon.parent().unwrap()).unwrap();
     fs::write(horizon, b"").unwrap();
-    for arguments in [&[][..], &["--to-time", "2099-01-01 00:00:00Z"]] {
+    for arguments in [&[][..], &["--to-time", &commit(&source, 3).time]] {
         let (_, refused) = try_restore(&source, &format!("refused{}", arguments.len()), arguments);
         refused.expect_status(3).expect_message("--immediate");
     }

@@ -13,6 +13,8 @@ use crate::repository::{WalArchive, WalRange};
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// A wait this short needs no words: the archiver takes a moment for every segment.
+const TELL_AFTER: Duration = Duration::from_secs(5);
 /// What is said of archiving while a backup waits for it.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 
@@ -58,7 +60,7 @@ pub(super) async fn wait_for_wal(
     let size = archive.segment_size();
     let range = WalRange::holding(ends.start, ends.stop, size);
     let deadline = Deadline::after(patience);
-    let (mut pause, mut told) = (SHORTEST_PAUSE, None);
+    let (mut pause, mut tell_at) = (SHORTEST_PAUSE, Instant::now() + TELL_AFTER);
     loop {
         let missing = match look(archive, ends, range).await? {
             Ok(needed) => return Ok(needed),
@@ -67,9 +69,11 @@ pub(super) async fn wait_for_wal(
         if !deadline.allows(pause) {
             return Err(never_came(&missing, session, role).await);
         }
-        if told.is_none_or(|last: Instant| last.elapsed() > TELL_EVERY) {
-            info!("waiting until {missing} is archived{}", how_to_hurry(role));
-            told = Some(Instant::now());
+        if Instant::now() >= tell_at {
+            let why = why_not(&missing, session, role).await.map(|why| format!(": {why}"));
+            let why = why.unwrap_or_default();
+            info!("waiting until {missing} is archived{why}{}", how_to_hurry(role));
+            tell_at = Instant::now() + TELL_EVERY;
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 3 / 2).min(LONGEST_PAUSE);
@@ -98,14 +102,8 @@ async fn look(
 
 async fn never_came(missing: &Missing, session: &Session, role: Role) -> Error {
     let error = Error::unavailable(format!("{missing} did not arrive in the repository in time"));
-    let failing = match session.archiver_statistics().await {
-        Ok(statistics) => statistics.last_failed.filter(|_| !role.in_recovery),
-        Err(_) => None,
-    };
-    let error = match failing {
-        Some(failed) => {
-            error.because(format!("archiving of `{}` failed at {}", failed.name, failed.time))
-        }
+    let error = match why_not(missing, session, role).await {
+        Some(why) => error.because(why),
         None => error,
     };
     error.hint(format!(
@@ -114,8 +112,38 @@ async fn never_came(missing: &Missing, session: &Session, role: Role) -> Error {
     ))
 }
 
+/// What the server's archiver says of a missing file; on a standby another server archives it.
+async fn why_not(missing: &Missing, session: &Session, role: Role) -> Option<String> {
+    if role.in_recovery {
+        return None;
+    }
+    let statistics = session.archiver_statistics().await.ok()?;
+    let archived = statistics.last_archived.as_ref();
+    match (statistics.last_failed, archived) {
+        (Some(failed), archived) if archived.is_none_or(|file| file.time < failed.time) => {
+            let (name, time) = (failed.name, failed.time);
+            Some(format!("archiving of `{name}` failed at {time}, the server's log says why"))
+        }
+        (_, Some(file)) if missing.is_covered_by(&file.name) => Some(format!(
+            "the server has archived `{}`, but not into this repository; compare its `archive_command`",
+            file.name
+        )),
+        _ => None,
+    }
+}
+
 fn how_to_hurry(role: Role) -> &'static str {
     if role.in_recovery { "; `select pg_switch_wal()` on the primary hurries it" } else { "" }
+}
+
+impl Missing {
+    /// Whether a server that has archived `file` must have archived this before: names of one timeline go up.
+    fn is_covered_by(&self, file: &str) -> bool {
+        const TIMELINE_DIGITS: usize = 8;
+        let Self::Segment(segment) = self else { return false };
+        let segment = segment.to_string();
+        file.get(..TIMELINE_DIGITS) == segment.get(..TIMELINE_DIGITS) && *file >= *segment
+    }
 }
 
 impl std::fmt::Display for Missing {

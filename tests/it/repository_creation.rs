@@ -66,6 +66,20 @@ fn a_store_that_begins_to_overwrite_is_noticed_by_check() {
     assert!(checked.stdout.contains("two writers could overwrite"), "{checked}");
 }
 
+#[test]
+fn check_takes_an_empty_place_for_new_and_one_with_other_things_for_wrong() {
+    let repository = TestRepository::plain_directory();
+    let cluster = data_directory(&repository);
+    let checked = cluster.walrs(&["check"]);
+    assert!(checked.stdout.contains("warning repository         none yet"), "{checked}");
+    std::fs::write(repository.object("letter.txt"), b"dear reader").unwrap();
+    let checked = cluster.walrs(&["check"]);
+    assert!(
+        checked.stdout.contains("ERROR   repository         there is no repository"),
+        "{checked}"
+    );
+}
+
 /// A key slot without a repository is somebody's encrypted one in the making.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_push_makes_no_plain_repository_where_an_encrypted_one_was_begun() {

@@ -158,7 +158,7 @@ async fn archive_timeout(session: &Session) -> Result<Finding> {
         "0" => Finding::warning(
             NAME,
             "0: an idle server may keep its last commits unarchived for long",
-            "set `archive_timeout = 60`, the most you can bear to lose",
+            "set `archive_timeout` to the seconds you can bear to lose, such as 60",
         ),
         seconds => Finding::ok(NAME, format!("{seconds} s")),
     })

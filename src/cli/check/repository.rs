@@ -2,11 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
+use futures::TryStreamExt;
+
 use super::{Context, Finding};
 use crate::deadline::Deadline;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::ControlFile;
-use crate::repository::{self, Creation, Repository};
+use crate::repository::{self, Creation, KeyRing, Repository};
+use crate::storage::ObjectPrefix;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const CLOCK_TOLERANCE: Duration = Duration::from_mins(1);
@@ -14,7 +17,7 @@ const CLOCK_TOLERANCE: Duration = Duration::from_mins(1);
 pub(super) async fn findings(context: &Context) -> Vec<Finding> {
     let repository = match open(context).await {
         Ok(repository) => repository,
-        Err(error) => return vec![Finding::failed("repository", &error)],
+        Err(error) => return vec![not_open(context, &error).await],
     };
     let detail = format!("{} at `{}`", repository.id(), repository.storage());
     let mut findings = vec![Finding::ok("repository", detail), encryption(&repository)];
@@ -28,6 +31,31 @@ async fn open(context: &Context) -> Result<Repository> {
     let site = context.site()?;
     let reason = "`walrs check` never makes a repository".to_owned();
     context.open(Deadline::after(PATIENCE), site.as_ref(), Creation::Refused(reason)).await
+}
+
+/// A new set-up has no repository before its first push, which makes one.
+async fn not_open(context: &Context, error: &Error) -> Finding {
+    if !matches!(is_untouched(context).await, Ok(true)) {
+        return Finding::failed("repository", error);
+    }
+    Finding::warning(
+        "repository",
+        "none yet: the place is empty and can be read",
+        "the first `walrs wal-push` or `walrs backup-push` makes it; for an encrypted one run \
+         `walrs init --encrypt` before",
+    )
+}
+
+/// Whether the first push may make a repository, as [`Opening`](crate::repository::Opening) decides it.
+async fn is_untouched(context: &Context) -> Result<bool> {
+    let encryption = &context.settings.encryption;
+    let witness = context.site()?.map(|site| site.witness()).transpose()?.flatten();
+    let expects_one = witness.is_some()
+        || context.expected_repository().is_some()
+        || KeyRing::read(encryption).await?.source().is_some();
+    let storage = context.storage(Deadline::after(PATIENCE)).await?;
+    let mut listing = storage.list(&ObjectPrefix::root(), None);
+    Ok(!expects_one && listing.try_next().await?.is_none())
 }
 
 fn encryption(repository: &Repository) -> Finding {

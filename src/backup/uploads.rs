@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
-use tracing::info;
+use tracing::debug;
 
 use super::pack_builder::Sealed;
 use crate::budget::{Budget, Reservation};
@@ -97,7 +97,7 @@ async fn store(repository: &Repository, name: ObjectName, bytes: Bytes) -> Resul
     if is_first_pack {
         step::reached("backup-push:first-pack");
     }
-    info!(object = %name.key(), bytes = size, "stored");
+    debug!(object = %name.key(), bytes = size, "stored");
     Ok(())
 }
 

@@ -78,7 +78,8 @@ fn next_steps(manifest: &Manifest, filled: &Filled, command: &str) -> String {
         "fetched backup {} into {}: {} files, {}\n\
          no recovery is set up; before the server is started:\n  \
          set restore_command = '{}'\n  \
-         set archive_mode = off, unless this replaces the source: a copy must not archive into the same repository\n  \
+         set archive_mode = off, unless this replaces the source: a copy must not\n  \
+         archive into the repository of its source\n  \
          create `recovery.signal` (or `standby.signal`) in the data directory\n\
          `walrs restore` does all of this",
         manifest.backup_id,

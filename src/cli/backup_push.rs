@@ -145,7 +145,7 @@ fn report(args: &Args, manifest: &Manifest) -> Result<()> {
     }
     output::line(manifest.backup_id.as_str())?;
     output::note(&format!(
-        "{} files, {} read, {} stored, WAL {} to {}",
+        "{} files, {} read, {} stored\nneeds WAL {} to {}",
         manifest.files,
         ByteSize(manifest.bytes),
         ByteSize(manifest.stored_bytes),

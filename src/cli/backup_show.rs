@@ -120,7 +120,7 @@ impl<'a> ShowDocument<'a> {
             ("checksums", if manifest.data_checksums == 0 { "off" } else { "on" }.to_owned()),
             ("files", format!("{}, {}", manifest.files, size(manifest.bytes))),
             ("new", size(manifest.new_bytes)),
-            ("stored", format!("{} in {} packs", size(manifest.stored_bytes), self.packs)),
+            ("stored", format!("{} (packs: {})", size(manifest.stored_bytes), self.packs)),
             ("bad pages", manifest.bad_pages.to_string()),
         ];
         for file in &self.damaged_files {

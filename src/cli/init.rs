@@ -60,7 +60,8 @@ async fn make(args: &Args, context: &Context, cluster: FirstCluster) -> Result<R
     ));
     if let Some(path) = &args.new_key_file {
         output::note(&format!(
-            "the key file is {0}; copy it to a safe place now: without it nothing can be restored\n\
+            "the key file is {0}; copy it to another place now:\n\
+             without it nothing can be restored\n\
              next: set encryption.key_file = \"{0}\"",
             path.display()
         ));

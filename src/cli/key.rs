@@ -82,7 +82,8 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Outcome> {
             slots.remove(slot).await?;
             output::note(&format!(
                 "removed key slot {slot}\n\
-                 whoever copied the repository key while the slot existed can still read; hosts may hold the slot in a cache"
+                 whoever copied the repository key while the slot existed can still read;\n\
+                 hosts may hold the slot in a cache"
             ));
         }
     }

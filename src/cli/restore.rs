@@ -97,6 +97,8 @@ struct Report {
     target: String,
     timeline: u32,
     action: String,
+    #[serde(skip)]
+    afterwards: String,
     archiving: &'static str,
     files: u64,
     bytes: u64,
@@ -216,6 +218,7 @@ impl Report {
             target: plan.goal.target.to_string(),
             timeline: plan.timeline.get(),
             action: plan.goal.action.to_string(),
+            afterwards: afterwards(&plan.goal),
             archiving: match archiving {
                 Archiving::Off => "off",
                 Archiving::Keep => "keep",
@@ -246,12 +249,12 @@ impl Report {
             self.tablespaces.iter().map(|(oid, path)| format!("tablespace  {oid} into {path}")),
         );
         lines.push(format!(
-            "target      {} on timeline {}, then {}",
-            self.target, self.timeline, self.action
+            "target      {} on timeline {}, {}",
+            self.target, self.timeline, self.afterwards
         ));
         lines.push(format!("write       {} files, {}", self.files, ByteSize(self.bytes)));
         lines.push(format!(
-            "fetch       at most {} from {} packs",
+            "fetch       at most {} (packs: {})",
             ByteSize(self.stored_bytes),
             self.packs
         ));
@@ -275,16 +278,9 @@ impl Report {
             ByteSize(self.bytes)
         ));
         output::note(&format!(
-            "started, the server recovers to {} on timeline {}{}\n\
+            "once started, the server recovers to {}\non timeline {}, {}\n\
              start it with: pg_ctl -D '{}' start",
-            self.target,
-            self.timeline,
-            if args.standby {
-                " and stays a standby".to_owned()
-            } else {
-                format!(", then it is to {}", self.action)
-            },
-            self.data_directory
+            self.target, self.timeline, self.afterwards, self.data_directory
         ));
         output::note(self.archiving_text());
         Ok(Outcome::Done)
@@ -293,10 +289,19 @@ impl Report {
     /// R7
     fn archiving_text(&self) -> &'static str {
         if self.archiving == "off" {
-            "archiving is off in this copy, so that it does not write into the repository of its source;\n\
-             to turn it on: ALTER SYSTEM RESET archive_mode, and restart the server"
+            "archiving is off in this copy, so that it cannot write into the repository of\n\
+             its source; once it replaces the source: ALTER SYSTEM SET archive_mode = on,\n\
+             restart the server, and take a backup"
         } else {
-            "archiving is as the source had it: once promoted, this server archives with the source's archive_command"
+            "archiving is as the source had it: once promoted, this server archives with\n\
+             the source's archive_command"
         }
+    }
+}
+
+fn afterwards(goal: &Goal) -> String {
+    match (goal.role, &goal.target) {
+        (Role::Standby, Target::EndOfWal) => "and stays a standby".to_owned(),
+        _ => format!("then: {}", goal.action),
     }
 }

@@ -22,10 +22,19 @@ pub(super) struct Buffer {
     pool: BufferPool,
 }
 
+/// The size of the buffer that is taken for `bytes`: small ones are made to measure, all others are alike.
+pub(super) fn buffer_size(bytes: usize) -> usize {
+    const MADE_TO_MEASURE: usize = 64 << 10;
+    if bytes > MADE_TO_MEASURE { CHUNK_SIZE.max(bytes) } else { bytes }
+}
+
 impl BufferPool {
-    /// A buffer with room for `capacity` bytes. What it holds beyond its filled part is arbitrary.
+    /// A buffer with room for at least `capacity` bytes. What it holds beyond its filled part is arbitrary.
     pub(super) fn take(&self, capacity: usize, reservation: Option<Reservation>) -> Buffer {
-        let bytes = if capacity == CHUNK_SIZE { self.recycled() } else { vec![0; capacity] };
+        let bytes = match buffer_size(capacity) {
+            CHUNK_SIZE => self.recycled(),
+            small => vec![0; small],
+        };
         Buffer { bytes, filled: 0, reservation, pool: self.clone() }
     }
 

@@ -11,22 +11,22 @@ use tokio::sync::mpsc;
 
 use super::Target;
 use super::assemble::{Assembler, Chunk, Stored};
-use super::buffer::BufferPool;
+use super::buffer::{BufferPool, buffer_size};
 use super::chunker::{Chunker, RawChunk};
 use super::compress::compress_chunk;
 use super::job::{Job, Planner};
-use super::pack_builder::Sealed;
+use super::pack_builder::{PACK_BYTES, Sealed};
 use super::pages::{PageChecks, Suspect, bad_pages};
 use super::rate_limit::RateLimit;
 use super::read::{Portion, ReadItem, Reader};
 use super::uploads::Uploads;
 use super::walk::DataDirectory;
 use crate::budget::{Budget, Reservation};
-use crate::container::{CHUNK_SIZE, Codec};
+use crate::container::Codec;
 use crate::error::{Error, Result};
 use crate::postgres::{ControlFile, Lsn, Session};
 use crate::progress::Progress;
-use crate::repository::{ObjectName, PACK_STORED_BYTES};
+use crate::repository::ObjectName;
 use crate::{step, task};
 
 /// Jobs that wait for a reader.
@@ -41,9 +41,6 @@ const IN_FLIGHT: usize = 24;
 /// Room for the pack that is filled, two that are being stored, and the chunks on their way: with the program
 /// itself the process stays below 160 MiB.
 const MEMORY_BYTES: u32 = 104 << 20;
-
-/// A pack may exceed its limit by a chunk and its index.
-const PACK_BYTES: u64 = PACK_STORED_BYTES + 4 * CHUNK_SIZE as u64;
 
 /// What is copied, how, and into which backup.
 pub(super) struct Copy<'a> {
@@ -134,7 +131,7 @@ async fn read(
 ) -> Result<Vec<Portion>> {
     let job = job?;
     limit.wait(job.bytes).await;
-    let reservation = budget.reserve(job.bytes).await;
+    let reservation = budget.reserve(buffer_size(job.bytes as usize) as u64).await;
     task::blocking(move || reader.read(job, reservation)).await
 }
 

@@ -1,12 +1,15 @@
 //! Filling one pack: chunks behind each other, and the index of what they hold.
 
 use super::Target;
-use crate::container::{BLOCK_SIZE, BlockHash, CompressedChunk, ObjectKind, ObjectWriter};
+use crate::container::{BlockHash, CHUNK_SIZE, CompressedChunk, ObjectKind, ObjectWriter};
 use crate::error::Result;
 use crate::repository::{
     ExtentSource, ListedPath, ObjectName, PACK_EXTENTS, PACK_RAW_BYTES, PACK_STORED_BYTES,
-    PackExtent, PackIndex, PackReference,
+    PackIndexWriter, PackReference, PackRun,
 };
+
+/// Memory for a pack: it may exceed its limit by a chunk and its index.
+pub(super) const PACK_BYTES: u64 = PACK_STORED_BYTES + 4 * CHUNK_SIZE as u64;
 
 /// An object that is ready to be stored.
 #[derive(Debug)]
@@ -24,9 +27,7 @@ pub(super) struct PackBuilder {
     /// Its index in the manifest's pack table.
     table_index: u32,
     writer: ObjectWriter,
-    extents: Vec<PackExtent>,
-    /// Where the last extent ends in the content.
-    end: u64,
+    index: PackIndexWriter,
 }
 
 /// Where a chunk begins.
@@ -85,14 +86,15 @@ impl PackBuilder {
         let name = ObjectName::Pack(backup.clone(), number);
         let identity = target.repository.object_identity(&name, ObjectKind::Pack, target.cluster);
         let (sealing, codec) = (target.repository.sealing(), target.repository.codec());
+        let mut writer = ObjectWriter::new(sealing, identity, codec)?;
+        writer.reserve(PACK_BYTES as usize);
         Ok(Self {
             name,
             reference: PackReference { backup, number, size: 0, index: 0, used: 0 },
             // A full backup references its own packs only, in order.
             table_index: number - 1,
-            writer: ObjectWriter::new(sealing, identity, codec)?,
-            extents: Vec::new(),
-            end: 0,
+            writer,
+            index: PackIndexWriter::default(),
         })
     }
 
@@ -110,35 +112,28 @@ impl PackBuilder {
     /// Records what lies at `place`; runs come in the order of the content.
     pub(super) fn record(&mut self, place: RunPlace, run: FileRun<'_>) {
         let (_, position) = place.position();
-        match self.extents.last_mut() {
-            Some(last) if self.end == position && continues(last, &run) => {
-                last.length += run.length;
-                last.hashes.extend_from_slice(run.hashes);
-            }
-            _ => self.extents.push(PackExtent {
-                path: run.path.as_bytes().to_vec(),
-                file_offset: run.offset,
-                length: run.length,
-                chunk: place.chunk.chunk,
-                offset: place.offset,
-                hashes: run.hashes.to_vec(),
-            }),
-        }
-        self.end = position + run.length;
+        self.index.add(&PackRun {
+            path: run.path.as_bytes(),
+            file_offset: run.offset,
+            length: run.length,
+            chunk: place.chunk.chunk,
+            offset: place.offset,
+            position,
+            hashes: run.hashes,
+        });
     }
 
     /// Whether the pack is closed now.
     pub(super) fn is_full(&self) -> bool {
         self.writer.stored_length() >= PACK_STORED_BYTES
             || self.writer.raw_length() >= PACK_RAW_BYTES
-            || self.extents.len() >= PACK_EXTENTS
+            || self.index.extents() >= PACK_EXTENTS
     }
 
     /// Ends the pack with its index.
     pub(super) fn seal(mut self) -> Result<(PackReference, Sealed)> {
-        let chunks = self.writer.chunk_positions().to_vec();
-        let index = PackIndex { chunks, extents: self.extents };
-        self.writer.push_index(&index.encode())?;
+        let index = self.index.finish(self.writer.chunk_positions());
+        self.writer.push_index(&index)?;
         drop(index);
         let finished = self.writer.finish()?;
         let index = finished.index_position.expect("an index was pushed");
@@ -146,10 +141,4 @@ impl PackBuilder {
         let reference = PackReference { size, index, used, ..self.reference };
         Ok((reference, Sealed { name: self.name, bytes: finished.bytes }))
     }
-}
-
-fn continues(last: &PackExtent, run: &FileRun<'_>) -> bool {
-    last.file_offset + last.length == run.offset
-        && last.length.is_multiple_of(BLOCK_SIZE as u64)
-        && last.path == run.path.as_bytes()
 }

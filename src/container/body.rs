@@ -59,6 +59,11 @@ impl Body {
         })
     }
 
+    /// Makes room for `bytes` more.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve_exact(bytes);
+    }
+
     /// Where the next record begins in the object.
     pub(super) fn position(&self) -> u64 {
         self.taken + self.bytes.len() as u64

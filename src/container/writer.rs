@@ -61,6 +61,11 @@ impl ObjectWriter {
         Self::with_salt(sealing, identity, codec, &salt)
     }
 
+    /// Makes room for `bytes` more: an object that grows in steps leaves holes of every size behind in the heap.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.body.reserve(bytes);
+    }
+
     pub(super) fn with_salt(
         sealing: &Sealing,
         identity: ObjectIdentity,

@@ -15,6 +15,7 @@ mod layout;
 mod manifest;
 mod open;
 mod pack;
+mod pack_writer;
 mod site;
 mod wal_archive;
 
@@ -50,6 +51,7 @@ pub use manifest::{
 };
 pub use open::{Creation, Opening};
 pub use pack::{PACK_EXTENTS, PACK_RAW_BYTES, PACK_STORED_BYTES, PackExtent, PackIndex, blocks_in};
+pub use pack_writer::{PackIndexWriter, PackRun};
 pub use site::{Site, Witness};
 pub use wal_archive::{
     IN_MEMORY_BYTES, SealedWal, StoredWal, Storing, WalArchive, WalContent, WalObject, WalRange,

@@ -1,6 +1,6 @@
 //! The index of a pack: what its chunks hold, block by block (`docs/format.md`, section 5).
 
-use bytes::{Buf, BufMut};
+use bytes::Buf;
 
 use crate::container::{BLOCK_SIZE, BlockHash, CHUNK_SIZE, ChunkPosition};
 use crate::error::{Error, Result};
@@ -12,7 +12,7 @@ pub const PACK_RAW_BYTES: u64 = 256 << 20;
 /// A pack is closed at this number of extents.
 pub const PACK_EXTENTS: usize = 65_536;
 
-const INDEX_VERSION: u32 = 1;
+pub(super) const INDEX_VERSION: u32 = 1;
 
 /// A run of blocks of one file that follow each other in a pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,29 +46,6 @@ pub fn blocks_in(length: u64) -> usize {
 }
 
 impl PackIndex {
-    /// The bytes of the index.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        out.put_u32_le(INDEX_VERSION);
-        out.put_u32_le(self.chunks.len() as u32);
-        out.put_u32_le(self.extents.len() as u32);
-        out.put_u32_le(0);
-        put_path(&mut out, self.extents.first().map_or(&[], |extent| &extent.path));
-        put_path(&mut out, self.extents.last().map_or(&[], |extent| &extent.path));
-        for chunk in &self.chunks {
-            out.put_u64_le(chunk.offset);
-            out.put_u32_le(chunk.stored_length);
-            out.put_u32_le(chunk.raw_length);
-        }
-        let mut previous: &[u8] = &[];
-        for extent in &self.extents {
-            put_path(&mut out, if extent.path == previous { &[] } else { &extent.path });
-            extent.encode_position(&mut out);
-            previous = &extent.path;
-        }
-        out
-    }
-
     /// Parses and checks an index.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let mut input = Input(bytes);
@@ -90,24 +67,6 @@ impl PackIndex {
         }
         Ok(Self { chunks, extents })
     }
-}
-
-impl PackExtent {
-    fn encode_position(&self, out: &mut Vec<u8>) {
-        debug_assert_eq!(self.hashes.len(), blocks_in(self.length));
-        out.put_u64_le(self.file_offset);
-        out.put_u64_le(self.length);
-        out.put_u32_le(self.chunk);
-        out.put_u32_le(self.offset);
-        for hash in &self.hashes {
-            out.put_slice(hash.as_bytes());
-        }
-    }
-}
-
-fn put_path(out: &mut Vec<u8>, path: &[u8]) {
-    out.put_u32_le(path.len() as u32);
-    out.put_slice(path);
 }
 
 fn malformed(why: &str) -> Error {
@@ -161,53 +120,5 @@ impl<'a> Input<'a> {
         let (hashes, _) = self.take(size)?.as_chunks::<16>();
         let hashes = hashes.iter().map(|hash| BlockHash::from_bytes(*hash)).collect();
         Ok(PackExtent { path, file_offset, length, chunk, offset, hashes })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn index() -> PackIndex {
-        let extent = |path: &str, offset, length: u64| PackExtent {
-            path: path.into(),
-            file_offset: offset,
-            length,
-            chunk: 0,
-            offset: 0,
-            hashes: vec![BlockHash::from_bytes([9; 16]); blocks_in(length)],
-        };
-        let extents = vec![
-            extent("base/1/1", 0, 8193),
-            extent("base/1/1", 81_920, 8192),
-            extent("base/1/2", 0, 1),
-        ];
-        let chunks = vec![ChunkPosition { offset: 300, stored_length: 10, raw_length: 20 }];
-        PackIndex { chunks, extents }
-    }
-
-    #[test]
-    fn an_index_reads_back_as_it_was_written() {
-        assert_eq!(PackIndex::decode(&index().encode()).unwrap(), index());
-    }
-
-    #[test]
-    fn a_chunk_that_cannot_be_where_the_index_says_is_damage() {
-        let position = |offset, stored_length, raw_length| {
-            let chunks = vec![ChunkPosition { offset, stored_length, raw_length }];
-            PackIndex::decode(&PackIndex { chunks, extents: Vec::new() }.encode())
-        };
-        assert!(position(300, 10, 20).is_ok());
-        assert!(position(u64::MAX, 10, 20).is_err());
-        assert!(position(300, u32::MAX, 20).is_err());
-        assert!(position(300, 10, 0).is_err());
-    }
-
-    #[test]
-    fn every_truncation_of_an_index_is_damage() {
-        let bytes = index().encode();
-        for length in 0..bytes.len() {
-            assert!(PackIndex::decode(&bytes[..length]).is_err(), "{length}");
-        }
     }
 }

@@ -79,7 +79,10 @@ async fn compare_cluster(session: &Session, pgdata: &Path, control: &ControlFile
 
 /// A cluster and its standby on one host have the same identifier: the directory must be the very one.
 async fn compare_directory(session: &Session, pgdata: &Path) -> Result<()> {
-    let served = session.data_directory().await?;
+    let served = session.data_directory().await;
+    let served = served.map_err(|error| {
+        error.hint("connect as a superuser, or grant the role `pg_read_all_settings`")
+    })?;
     let is_same = match (tokio::fs::metadata(&served).await, tokio::fs::metadata(pgdata).await) {
         (Ok(served), Ok(own)) => (served.dev(), served.ino()) == (own.dev(), own.ino()),
         // In a container the server's path may mean nothing here.

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::support::cluster::Cluster;
 use crate::support::installation::Major;
+use crate::support::load::Load;
 use crate::support::postmaster::Stop;
 use crate::support::repository::TestRepository;
 use crate::support::standby::Feed;
@@ -207,4 +208,36 @@ fn a_repository_inside_the_data_directory_is_refused() {
     fs::create_dir(&inside).unwrap();
     let refused = cluster.walrs(&["backup-push", "--repository", inside.to_str().unwrap()]);
     refused.expect_status(3).expect_message("lies in the data directory");
+}
+
+/// What a role needs that does nothing but back up.
+#[test]
+fn a_role_without_superuser_rights_can_take_a_backup() {
+    let repository = TestRepository::plain_directory();
+    let mut cluster = archiving(&repository);
+    cluster.psql("create role backup login");
+    cluster.environment_mut().insert("WALRS_POSTGRES_USER".to_owned(), "backup".to_owned());
+    cluster.walrs(&PUSH).expect_status(4).expect_message("pg_read_all_settings");
+    cluster.psql("grant pg_read_all_settings to backup");
+    cluster.walrs(&PUSH).expect_status(4).expect_message("grant the role `execute`");
+    cluster.psql(
+        "grant execute on function pg_backup_start to backup;
+         grant execute on function pg_backup_stop to backup",
+    );
+    cluster.walrs(&PUSH).expect_success();
+}
+
+/// B7: pages that are torn by the server's writes are read again, and none of them is called bad.
+#[tokio::test]
+async fn a_backup_under_load_has_no_bad_pages() {
+    let repository = TestRepository::plain_directory();
+    let cluster = archiving(&repository);
+    Load::prepare(&cluster, 4);
+    let load = Load::start(&cluster, 4);
+    for _ in 0..3 {
+        cluster.walrs(&PUSH).expect_success();
+    }
+    load.stop();
+    assert_eq!(newest(&cluster)["bad_pages"], 0);
+    StoredBackup::latest(&repository).await.file_digests();
 }

@@ -102,7 +102,11 @@ pub const KEYS: &[KeySpec] = &[
     key("compression.method", Some("zstd"), "zstd, lz4 or none"),
     key("compression.level", None, "the method's own scale (default: 1 for zstd)"),
     key("encryption.key_file", None, "file with 32 random bytes in base64, mode 0600"),
-    key("encryption.key_command", None, "command that prints such a key"),
+    // A command line may carry a token.
+    KeySpec {
+        secret: Secrecy::Secret,
+        ..key("encryption.key_command", None, "command that prints such a key")
+    },
     key("encryption.passphrase_file", None, "file with a passphrase; not for archiving"),
     later("wal.push_ahead", Some("8"), "further ready segments stored beside the asked one"),
     later("wal.fetch_ahead", Some("8"), "segments fetched ahead of recovery"),

@@ -124,11 +124,13 @@ impl Config {
 
     /// Every key with its value, in the order of the documentation; secrets are redacted.
     pub fn effective(&self) -> Vec<(&'static KeySpec, Option<Value>)> {
-        let redacted = |spec: &KeySpec, value: &Value| match spec.secret {
-            keys::Secrecy::Secret => {
-                Value { text: "(redacted)".to_owned(), origin: value.origin.clone() }
-            }
-            keys::Secrecy::Public => value.clone(),
+        // A URL with credentials is refused when it is used; it must not be shown before.
+        let is_secret = |spec: &KeySpec, text: &str| {
+            spec.secret == keys::Secrecy::Secret || (text.contains("://") && text.contains('@'))
+        };
+        let redacted = |spec: &KeySpec, value: &Value| match is_secret(spec, &value.text) {
+            true => Value { text: "(redacted)".to_owned(), origin: value.origin.clone() },
+            false => value.clone(),
         };
         KEYS.iter()
             .map(|spec| (spec, self.values.get(spec.name).map(|value| redacted(spec, value))))

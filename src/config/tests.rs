@@ -50,11 +50,17 @@ fn libpq_variables_are_read_and_walrs_names_win() {
 /// K2
 #[test]
 fn secrets_are_redacted_in_the_effective_configuration_and_in_debug() {
-    let config = load("", &[("PGPASSWORD", "hunter2")], vec![]).unwrap();
+    let environment = [
+        ("PGPASSWORD", "hunter2"),
+        ("WALRS_ENCRYPTION_KEY_COMMAND", "vault --token hunter2"),
+        ("WALRS_REPOSITORY", "s3://key:hunter2@bucket"),
+    ];
+    let config = load("", &environment, vec![]).unwrap();
     for (spec, value) in config.effective() {
         assert!(!value.is_some_and(|value| value.text.contains("hunter2")), "{}", spec.name);
     }
-    assert!(!format!("{:?}", config.settings().unwrap()).contains("hunter2"));
+    let settings = load("", &environment[..1], vec![]).unwrap().settings().unwrap();
+    assert!(!format!("{settings:?}").contains("hunter2"));
 }
 
 /// K2

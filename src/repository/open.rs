@@ -13,6 +13,7 @@ use super::{Repository, read_control};
 use crate::config::{CompressionMethod, CompressionSettings, Settings};
 use crate::container::{Codec, RepositoryId, Sealing};
 use crate::error::{Error, Result};
+use crate::postgres::ControlFile;
 use crate::storage::{SingleWriter, Storage};
 
 /// Everything that decides whether, and how, a repository is opened.
@@ -53,7 +54,9 @@ impl Opening<'_> {
         let storage = self.guarded_storage(&document)?;
         let sealing = unlock(&*storage, &document, &keys).await?;
         let epochs = read_epochs(&*storage).await?;
-        self.leave_witness(&document, witness.as_ref());
+        if witness.is_none() {
+            self.leave_witness(&document, &epochs);
+        }
         let codec = codec(self.settings.compression)?;
         Ok(Repository { storage, document, epochs: epochs.into(), sealing, codec })
     }
@@ -126,9 +129,12 @@ impl Opening<'_> {
         Ok(Arc::new(SingleWriter::new(Arc::clone(&self.storage))))
     }
 
-    fn leave_witness(&self, document: &RepositoryDocument, present: Option<&Witness>) {
+    /// Remembers the repository, if it is for the cluster of this data directory: to have looked at another cluster's
+    /// repository binds to nothing.
+    fn leave_witness(&self, document: &RepositoryDocument, epochs: &[Epoch]) {
         let Some(site) = self.site else { return };
-        if present.is_some() {
+        let Ok(control) = ControlFile::read(site.pgdata()) else { return };
+        if !epochs.iter().any(|epoch| epoch.system_identifier == control.system_identifier) {
             return;
         }
         let witness =

@@ -76,6 +76,18 @@ fn the_repository_id_that_a_command_demands_is_compared() {
     assert!(checked.stdout.contains("expected here"), "{checked}");
 }
 
+/// S8, C1
+#[test]
+fn a_look_at_a_foreign_repository_binds_a_data_directory_to_nothing() {
+    let (foreign, own) = (TestRepository::plain_directory(), TestRepository::plain_directory());
+    let (other, cluster) = (data_directory(&foreign), data_directory(&own));
+    other.walrs(&["init"]).expect_success();
+    let looked = cluster.walrs(&["check", "--repository", foreign.url()]);
+    assert!(looked.stdout.contains("does not belong"), "{looked}");
+    let segment = cluster.data().join("pg_wal/000000010000000000000001");
+    cluster.walrs(&["wal-push", segment.to_str().unwrap()]).expect_success();
+}
+
 /// C1
 #[test]
 fn a_foreign_cluster_is_refused_until_it_is_added() {
@@ -119,7 +131,10 @@ fn init_that_was_killed_after_any_step_succeeds_when_run_again() {
 fn a_new_key_file_is_private_and_never_overwrites() {
     let repository = TestRepository::new(Place::Directory, Sealing::Encrypted);
     let cluster = data_directory(&repository);
-    repository.init(cluster.data()).expect_success().expect_message("safe place");
+    repository
+        .init(cluster.data())
+        .expect_success()
+        .expect_message("without it nothing can be restored");
     let mode = fs::metadata(repository.key_file()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let key = fs::read(repository.key_file()).unwrap();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
 
 use crate::support::cluster::Cluster;
 use crate::support::cluster_builder::touch;
@@ -10,6 +11,7 @@ use crate::support::postmaster::{send, wait_until};
 use crate::support::program::Finished;
 use crate::support::repository::{Place, Sealing, TestRepository};
 use crate::support::s3_server::{Effect, Fault};
+use crate::support::user::ServerUser;
 use crate::support::wal::{FIRST, history, names_in, segment};
 
 use rustix::process::Signal;
@@ -285,6 +287,16 @@ fn a_fetch_killed_at_any_step_leaves_the_destination_whole_and_can_be_repeated()
     }
 }
 
+/// As PostgreSQL starts it; whoever runs the tests in the background makes them ignore some signals.
+fn heeding_signals(cluster: &Cluster, arguments: &[&str]) -> Command {
+    let inner = cluster.as_postgres(arguments);
+    let mut command = ServerUser::get().command("env");
+    command.arg("--default-signal").arg(inner.get_program()).args(inner.get_args());
+    command.current_dir(cluster.data());
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command
+}
+
 /// F6
 #[test]
 fn a_fetch_dies_by_the_signal_it_got() {
@@ -294,7 +306,7 @@ fn a_fetch_dies_by_the_signal_it_got() {
         [(Signal::TERM, 15), (Signal::INT, 2), (Signal::QUIT, 3), (Signal::HUP, 1)]
     {
         let asked = repository.server().count("GET", FIRST);
-        let mut command = cluster.as_postgres(&["wal-fetch", FIRST, "pg_wal/RECOVERYXLOG"]);
+        let mut command = heeding_signals(&cluster, &["wal-fetch", FIRST, "pg_wal/RECOVERYXLOG"]);
         let child = command.spawn().unwrap();
         wait_until("the store is asked", || repository.server().count("GET", FIRST) > asked);
         send(child.id(), signal);

@@ -62,9 +62,9 @@ fn assert_damage_is_noticed(
 fn every_flipped_bit_is_noticed(sealing: Sealing) {
     let repository = TestRepository::new(Place::Directory, sealing);
     let source = archiving(Major::V15, &repository);
-    let backup = back_up(&source);
-    source.walrs(&["backup-mark", &backup, "--permanent"]).expect_success();
-    let mut kinds = vec!["repository.json", "epochs/", "marks/", "/manifest", "/files/", "/packs/"];
+    back_up(&source);
+    // A damaged mark keeps nobody from restoring: it counts as permanent (tests/it/catalog.rs).
+    let mut kinds = vec!["repository.json", "epochs/", "/manifest", "/files/", "/packs/"];
     if sealing == Sealing::Encrypted {
         kinds.push("keys/");
     }

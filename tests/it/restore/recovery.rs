@@ -16,14 +16,14 @@ fn a_copy_archives_nothing_until_it_is_told_to() {
     back_up(&source);
     source.archive_all();
     let (mut copy, restored) = try_restore(&source, "copy", &[]);
-    restored.expect_success().expect_message("ALTER SYSTEM RESET archive_mode");
+    restored.expect_success().expect_message("ALTER SYSTEM SET archive_mode = on");
     let before = repository.keys();
     copy.recover_to(RecoveryEnd::Promoted);
     assert_eq!(copy.psql("show archive_mode"), "off");
     commit(&copy, 1);
     copy.switch_wal();
     assert_eq!(repository.keys(), before);
-    copy.psql("alter system reset archive_mode");
+    copy.psql("alter system set archive_mode = on");
     copy.environment_mut().extend(source.environment().clone());
     copy.restart();
     assert_eq!(copy.psql("show archive_mode"), "on");

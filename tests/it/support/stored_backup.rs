@@ -45,7 +45,9 @@ impl StoredBackup {
     pub(crate) async fn latest(repository: &TestRepository) -> Self {
         let repository = open(repository).await;
         let catalog = Catalog::load(&repository).await.unwrap();
-        let manifest = catalog.visible().last().expect("a visible backup").clone();
+        // Not by id: backups of one second differ in nothing but random letters.
+        let newest = catalog.visible().max_by_key(|manifest| manifest.stop_time);
+        let manifest = newest.expect("a visible backup").clone();
         let mut backup = Self { repository, manifest, entries: Vec::new(), packs: Vec::new() };
         backup.read().await;
         backup

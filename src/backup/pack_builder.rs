@@ -90,7 +90,7 @@ impl PackBuilder {
         writer.reserve(PACK_BYTES as usize);
         Ok(Self {
             name,
-            reference: PackReference { backup, number, size: 0, index: 0, used: 0 },
+            reference: PackReference { backup, number, size: 0, index: 0, raw: 0, used: 0 },
             // A full backup references its own packs only, in order.
             table_index: number - 1,
             writer,
@@ -137,8 +137,8 @@ impl PackBuilder {
         drop(index);
         let finished = self.writer.finish()?;
         let index = finished.index_position.expect("an index was pushed");
-        let (size, used) = (finished.bytes.len() as u64, finished.raw_length);
-        let reference = PackReference { size, index, used, ..self.reference };
+        let (size, raw) = (finished.bytes.len() as u64, finished.raw_length);
+        let reference = PackReference { size, index, raw, used: raw, ..self.reference };
         Ok((reference, Sealed { name: self.name, bytes: finished.bytes }))
     }
 }

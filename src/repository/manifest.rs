@@ -125,7 +125,9 @@ pub struct PackReference {
     pub size: u64,
     /// Position of its first index record.
     pub index: u64,
-    /// Raw bytes of it that this backup references.
+    /// Bytes of its content.
+    pub raw: u64,
+    /// Bytes of its content that this backup references.
     pub used: u64,
 }
 

@@ -15,7 +15,9 @@ mod layout;
 mod manifest;
 mod open;
 mod pack;
+mod pack_blocks;
 mod pack_writer;
+mod packs;
 mod site;
 mod wal_archive;
 
@@ -51,7 +53,9 @@ pub use manifest::{
 };
 pub use open::{Creation, Opening};
 pub use pack::{PACK_EXTENTS, PACK_RAW_BYTES, PACK_STORED_BYTES, PackExtent, PackIndex, blocks_in};
+pub use pack_blocks::PackBlocks;
 pub use pack_writer::{PackIndexWriter, PackRun};
+pub use packs::{OpenPack, Packs, describe_pack, read_index};
 pub use site::{Site, Witness};
 pub use wal_archive::{
     IN_MEMORY_BYTES, SealedWal, StoredWal, Storing, WalArchive, WalContent, WalObject, WalRange,

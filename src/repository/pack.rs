@@ -48,28 +48,54 @@ pub fn blocks_in(length: u64) -> usize {
 impl PackIndex {
     /// Parses and checks an index.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut input = Input(bytes);
-        let (version, chunk_count, extent_count) = (input.u32()?, input.u32()?, input.u32()?);
-        let reserved = input.u32()?;
-        if version != INDEX_VERSION || reserved != 0 {
-            return Err(malformed("unknown version"));
-        }
-        let (_first, _last) = (input.path()?, input.path()?);
-        let chunks = (0..chunk_count).map(|_| input.chunk()).collect::<Result<Vec<_>>>()?;
         let mut extents: Vec<PackExtent> = Vec::new();
-        for _ in 0..extent_count {
-            let previous = extents.last().map_or(&[][..], |extent| &extent.path);
-            let extent = input.extent(previous)?;
-            extents.push(extent);
-        }
-        if !input.0.is_empty() {
-            return Err(malformed("trailing bytes"));
-        }
+        let chunks = read_index(bytes, &mut |extent| {
+            let path = match (extent.path, extents.last()) {
+                (Some(path), _) => path.to_vec(),
+                (None, Some(previous)) => previous.path.clone(),
+                (None, None) => return Err(malformed("an extent without a path")),
+            };
+            let StoredExtent { file_offset, length, chunk, offset, hashes, .. } = extent;
+            let hashes = hashes.iter().map(|hash| BlockHash::from_bytes(*hash)).collect();
+            extents.push(PackExtent { path, file_offset, length, chunk, offset, hashes });
+            Ok(())
+        })?;
         Ok(Self { chunks, extents })
     }
 }
 
-fn malformed(why: &str) -> Error {
+/// An extent as it stands in an index.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StoredExtent<'a> {
+    /// The file; none: that of the extent before.
+    pub(super) path: Option<&'a [u8]>,
+    pub(super) file_offset: u64,
+    pub(super) length: u64,
+    pub(super) chunk: u32,
+    pub(super) offset: u32,
+    pub(super) hashes: &'a [[u8; 16]],
+}
+
+/// Parses and checks an index; `each` is told every extent, in order. Returns where the chunks lie.
+pub(super) fn read_index(
+    bytes: &[u8],
+    each: &mut dyn FnMut(StoredExtent<'_>) -> Result<()>,
+) -> Result<Vec<ChunkPosition>> {
+    let mut input = Input(bytes);
+    let (version, chunk_count, extent_count) = (input.u32()?, input.u32()?, input.u32()?);
+    let reserved = input.u32()?;
+    if version != INDEX_VERSION || reserved != 0 {
+        return Err(malformed("unknown version"));
+    }
+    let (_first, _last) = (input.path()?, input.path()?);
+    let chunks = (0..chunk_count).map(|_| input.chunk()).collect::<Result<Vec<_>>>()?;
+    for _ in 0..extent_count {
+        each(input.extent()?)?;
+    }
+    if input.0.is_empty() { Ok(chunks) } else { Err(malformed("trailing bytes")) }
+}
+
+pub(super) fn malformed(why: &str) -> Error {
     Error::damaged(format!("malformed pack index: {why}"))
 }
 
@@ -104,12 +130,8 @@ impl<'a> Input<'a> {
         Ok(ChunkPosition { offset, stored_length, raw_length })
     }
 
-    fn extent(&mut self, previous: &[u8]) -> Result<PackExtent> {
-        let path = match self.path()? {
-            [] if previous.is_empty() => return Err(malformed("an extent without a path")),
-            [] => previous.to_vec(),
-            path => path.to_vec(),
-        };
+    fn extent(&mut self) -> Result<StoredExtent<'a>> {
+        let path = Some(self.path()?).filter(|path| !path.is_empty());
         let (file_offset, length) = (self.u64()?, self.u64()?);
         let (chunk, offset) = (self.u32()?, self.u32()?);
         if !file_offset.is_multiple_of(BLOCK_SIZE as u64) || length == 0 {
@@ -118,7 +140,6 @@ impl<'a> Input<'a> {
         let size =
             blocks_in(length).checked_mul(16).ok_or_else(|| malformed("an absurd length"))?;
         let (hashes, _) = self.take(size)?.as_chunks::<16>();
-        let hashes = hashes.iter().map(|hash| BlockHash::from_bytes(*hash)).collect();
-        Ok(PackExtent { path, file_offset, length, chunk, offset, hashes })
+        Ok(StoredExtent { path, file_offset, length, chunk, offset, hashes })
     }
 }

@@ -9,20 +9,21 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::content::{HashedRun, WindowHashes, hash_blocks, hash_zeros};
 use super::listing::Listing;
-use super::packs::{OpenPack, Packs};
 use super::plan::{PackRead, PlannedChunk, packs_of, plan_window};
 use super::tree::Tree;
 use crate::budget::Budget;
-use crate::container::{CHUNK_SIZE, Sealing};
+use crate::container::{CHUNK_HEADER_BYTES, CHUNK_SIZE, Sealing};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::repository::{FileEntry, Manifest, Repository};
+use crate::repository::{FileEntry, Manifest, OpenPack, Packs, Repository};
 use crate::{step, task};
 
 /// While one window's files are synced, the next one's bytes arrive.
 const WINDOWS_AT_ONCE: usize = 2;
 /// Stored bytes, and what they open to, that may be in memory at a time, of all reads in flight.
 const MEMORY_BYTES: u32 = 48 << 20;
+/// Packs are remembered while what is known of them takes at most this much memory.
+const REMEMBERED_BYTES: usize = 8 << 20;
 /// Further bounded by the budget.
 const READS_IN_FLIGHT: usize = 16;
 /// Files are synced by this many threads: the file system joins what they wait for.
@@ -52,7 +53,8 @@ impl<'a> Fetch<'a> {
         progress: &'a dyn Progress,
     ) -> Self {
         let budget = Budget::of(MEMORY_BYTES);
-        let packs = Packs::new(repository, manifest, budget.clone());
+        let (cluster, table) = (manifest.system_identifier, manifest.packs.clone().into());
+        let packs = Packs::new(repository, cluster, table, budget.clone(), REMEMBERED_BYTES);
         Self { repository, manifest, tree, progress, packs, budget }
     }
 
@@ -67,8 +69,8 @@ impl<'a> Fetch<'a> {
 
     async fn window(&self, files: Files) -> Result<()> {
         self.create(&files).await?;
-        let packs = self.packs.open(&packs_of(&files)).await?;
-        let tables = packs.iter().map(|(index, pack)| (*index, pack.chunks())).collect();
+        let packs = self.packs.open_all(&packs_of(&files)).await?;
+        let tables = packs.iter().map(|(index, pack)| (*index, pack.blocks().chunks())).collect();
         let plan = plan_window(&files, &tables)?;
         let mut hashes = WindowHashes::new(&files);
         for run in &plan.zeros {
@@ -102,7 +104,7 @@ impl<'a> Fetch<'a> {
         let _room = self.budget.reserve(read.length + OPENING_BYTES).await;
         let content_bytes = read.content_bytes();
         let pack = Arc::clone(&packs[&read.pack]);
-        let bytes = self.packs.read_planned(&pack, &read).await?;
+        let bytes = self.packs.read(&pack, read.offset, read.length).await?;
         let writer = Writer {
             sealing: self.repository.sealing().clone(),
             tree: Arc::clone(self.tree),
@@ -144,7 +146,9 @@ impl Writer {
     ) -> Result<Vec<HashedRun>> {
         let mut runs = Vec::new();
         for chunk in &read.chunks {
-            let content = pack.open_chunk(read, chunk, bytes)?;
+            let start = (chunk.position.offset - read.offset) as usize;
+            let length = CHUNK_HEADER_BYTES + chunk.position.stored_length as usize;
+            let content = pack.open_chunk(chunk.index, &bytes[start..start + length])?;
             self.write_chunk(chunk, &content, &mut runs)?;
         }
         Ok(runs)

@@ -19,7 +19,6 @@ mod lease;
 mod listing;
 mod local;
 mod marker;
-mod packs;
 mod plan;
 mod recovery;
 mod route;

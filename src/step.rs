@@ -1,7 +1,7 @@
 //! Named points at which a test kills or pauses the process; nothing at all in a release build.
 //!
 //! `WALRS_FAILPOINT=NAME=kill` ends the process with SIGKILL when NAME is reached, `NAME=kill:N` the N-th time.
-//! `NAME=pause:FILE` creates FILE and waits until it is removed. Several are separated by `;`.
+//! `NAME=pause:FILE` creates FILE, the first time, and waits until it is removed. Several are separated by `;`.
 
 /// Marks that the step `name` has just been completed (or is about to begin, as its name says).
 #[cfg(not(feature = "failpoints"))]
@@ -41,7 +41,8 @@ mod failpoints {
                     kill_this_process();
                 }
             }
-            "pause" => pause(argument),
+            "pause" if count(name) == 1 => pause(argument),
+            "pause" => {}
             other => panic!("unknown fail point action `{other}`"),
         }
     }

@@ -14,7 +14,7 @@ const WAITING_BUFFERS: usize = 16;
 pub(super) struct BufferPool(Arc<Mutex<Vec<Vec<u8>>>>);
 
 /// Bytes on their way into a chunk, with their part of the budget.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Buffer {
     bytes: Vec<u8>,
     filled: usize,
@@ -78,6 +78,18 @@ impl Buffer {
     pub(super) fn remove(&mut self, start: usize, length: usize) {
         self.bytes.copy_within(start + length..self.filled, start);
         self.filled -= length;
+    }
+
+    /// Gives back the room that is not filled, when that is most of it: a few bytes must not hold a megabyte while they
+    /// wait for others.
+    pub(super) fn fit(&mut self) {
+        if self.filled <= self.bytes.len() / 2 {
+            let fitting = self.bytes[..self.filled].to_vec();
+            self.pool.give_back(std::mem::replace(&mut self.bytes, fitting));
+            if let Some(reservation) = &mut self.reservation {
+                reservation.shrink_to(self.filled as u64);
+            }
+        }
     }
 
     /// Takes the part of the budget away, to keep it with a copy of the bytes.

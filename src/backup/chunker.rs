@@ -6,6 +6,7 @@ use crate::container::CHUNK_SIZE;
 
 /// Items without data must not pile up behind each other.
 const CHUNK_ITEMS: usize = 4096;
+const CHUNK_EXTENTS: usize = 4 * CHUNK_ITEMS;
 
 /// The raw content of one chunk, in parts, and the items whose data it holds.
 #[derive(Debug, Default)]
@@ -15,6 +16,8 @@ pub(super) struct RawChunk {
     /// In order; their data runs cover the content.
     pub(super) items: Vec<ReadItem>,
     length: usize,
+    /// Of the files that are taken over.
+    extents: usize,
 }
 
 /// Collects portions until they fill a chunk.
@@ -30,9 +33,11 @@ impl Chunker {
     pub(super) fn add(&mut self, mut portion: Portion) -> Option<RawChunk> {
         self.drop_past_end(&mut portion);
         let fits = self.pending.length + portion.data.len() <= CHUNK_SIZE
-            && self.pending.items.len() < CHUNK_ITEMS;
+            && self.pending.items.len() < CHUNK_ITEMS
+            && self.pending.extents < CHUNK_EXTENTS;
         let full = if fits { None } else { self.finish() };
         self.pending.length += portion.data.len();
+        self.pending.extents += portion.items.iter().map(taken_extents).sum::<usize>();
         self.pending.items.append(&mut portion.items);
         if !portion.data.is_empty() {
             self.pending.parts.push(portion.data);
@@ -64,6 +69,13 @@ impl Chunker {
             self.is_past_end = content.ended_early;
             true
         });
+    }
+}
+
+fn taken_extents(item: &ReadItem) -> usize {
+    match item {
+        ReadItem::Taken(_, extents) => extents.len(),
+        _ => 0,
     }
 }
 

@@ -6,6 +6,7 @@ use futures::TryStreamExt;
 use jiff::Timestamp;
 
 use super::assemble::Stored;
+use super::base::{Base, require_packs};
 use super::mark::{Permanence, mark};
 use super::push::Request;
 use super::source::Source;
@@ -22,6 +23,7 @@ use crate::repository::{
 pub(super) struct Taken<'a> {
     pub(super) source: &'a Source,
     pub(super) target: &'a Target,
+    pub(super) base: &'a Base,
     pub(super) request: &'a Request,
     pub(super) start_requested: Timestamp,
     pub(super) stop_time: Timestamp,
@@ -34,19 +36,19 @@ pub(super) struct Taken<'a> {
     pub(super) control: ControlFile,
 }
 
-/// An error unless every pack and every part of the file list is in the repository with its size.
+/// An error unless every pack, also of earlier backups, and every part of the file list is in the repository with its
+/// size.
 pub(super) async fn require_stored(target: &Target, stored: &Stored) -> Result<()> {
+    require_packs(&target.repository, &stored.packs).await?;
     let mut sizes = BTreeMap::new();
     let prefix = prefix::backup(&target.backup);
     let mut listing = target.repository.storage().list(&prefix, None);
     while let Some(info) = listing.try_next().await? {
         sizes.insert(info.key, info.size);
     }
-    let pack = |number| ObjectName::Pack(target.backup.clone(), number);
     let part = |number| ObjectName::FileList(target.backup.clone(), number);
-    let packs = stored.packs.iter().map(|reference| (pack(reference.number), reference.size));
     let parts = stored.parts.iter().map(|reference| (part(reference.number), reference.size));
-    for (name, size) in packs.chain(parts) {
+    for (name, size) in parts {
         match sizes.get(&name.key()) {
             Some(found) if *found == size => {}
             Some(found) => {
@@ -99,12 +101,12 @@ impl Taken<'_> {
     /// The manifest of the backup.
     pub(super) fn manifest(self) -> Manifest {
         let (control, totals) = (&self.control, self.stored.totals);
-        let started = self.start_requested;
+        let (started, parent) = (self.start_requested, self.base.manifest());
         Manifest {
             format: FORMAT,
             backup_id: self.target.backup.clone(),
-            parent_id: None,
-            last_full: self.target.backup.clone(),
+            parent_id: parent.map(|parent| parent.backup_id.clone()),
+            last_full: parent.map_or(&self.target.backup, |parent| &parent.last_full).clone(),
             system_identifier: self.target.cluster,
             postgres_version: self.source.session.server_version_num(),
             control_version: control.control_version,
@@ -135,6 +137,7 @@ impl Taken<'_> {
             new_bytes: totals.new_bytes,
             stored_bytes: self.stored_bytes,
             bad_pages: totals.bad_pages,
+            sample: self.base.sample(),
             packs: self.stored.packs,
             parts: self.stored.parts,
         }

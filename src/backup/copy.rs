@@ -10,23 +10,29 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 
 use super::Target;
-use super::assemble::{Assembler, Chunk, Stored};
+use super::assemble::{Assembler, Chunk, Numbers, Stored};
+use super::base::Base;
 use super::buffer::{BufferPool, buffer_size};
 use super::chunker::{Chunker, RawChunk};
 use super::compress::compress_chunk;
-use super::job::{Job, Planner};
+use super::feed::{DeadPacks, Feeders};
+use super::job::{Item, Job, Planner};
+use super::known::{KnownBlocks, KnownPacks};
+use super::memory::Memory;
 use super::pack_builder::{PACK_BYTES, Sealed};
 use super::pages::{PageChecks, Suspect, bad_pages};
 use super::rate_limit::RateLimit;
 use super::read::{Portion, ReadItem, Reader};
+use super::unchanged::SkipRule;
 use super::uploads::Uploads;
 use super::walk::DataDirectory;
 use crate::budget::{Budget, Reservation};
+use crate::config::Rescan;
 use crate::container::Codec;
 use crate::error::{Error, Result};
 use crate::postgres::{ControlFile, Lsn, Session};
 use crate::progress::Progress;
-use crate::repository::ObjectName;
+use crate::repository::{ListedPath, ObjectName, Packs};
 use crate::{step, task};
 
 /// Jobs that wait for a reader.
@@ -42,7 +48,12 @@ const IN_FLIGHT: usize = 24;
 /// itself the process stays below 160 MiB.
 const MEMORY_BYTES: u32 = 104 << 20;
 
+/// Bytes of that for what is known of earlier packs, and for reading it.
+const KNOWN_BYTES: u64 = 16 << 20;
+const INDEX_BYTES: u64 = 8 << 20;
+
 /// What is copied, how, and into which backup.
+#[derive(Clone)]
 pub(super) struct Copy<'a> {
     pub(super) target: Target,
     pub(super) data: DataDirectory,
@@ -57,6 +68,21 @@ pub(super) struct Copy<'a> {
     /// Bytes per second.
     pub(super) rate_limit: Option<u64>,
     pub(super) progress: &'a dyn Progress,
+    /// What earlier backups hold.
+    pub(super) base: &'a Base,
+    /// Whether files may be taken over unread.
+    pub(super) rescan: Rescan,
+    /// The numbers of the first objects.
+    pub(super) numbers: Numbers,
+}
+
+/// How a copy ended.
+pub(super) enum CopyEnd {
+    /// Everything is in.
+    Whole(Box<Copied>),
+    /// The file has changed though its identity has not: everything must be read. Objects up to the numbers may have
+    /// been stored; nothing refers to them.
+    Lied(ListedPath, Numbers),
 }
 
 /// Everything was read and sealed; some of it may still be on its way into the repository.
@@ -68,13 +94,21 @@ pub(super) struct Copied {
 }
 
 /// Copies the data directory; `pg_control` comes last (B6).
-pub(super) async fn copy(copy: Copy<'_>) -> Result<Copied> {
+pub(super) async fn copy(copy: Copy<'_>) -> Result<CopyEnd> {
     let budget = Budget::of(MEMORY_BYTES);
+    let mut feeders = Feeders::default();
+    let (memory, known) = copy.recollect(&mut feeders);
+    let _for_indexes = match &known {
+        Some(_) => Some(budget.reserve(KNOWN_BYTES + INDEX_BYTES).await),
+        None => None,
+    };
+    let table = known.as_ref().map(|known| Arc::clone(known.table())).unwrap_or_default();
+    let assembler = Assembler::new(copy.target.clone(), copy.data.clone(), copy.numbers, table);
     let pool = BufferPool::default();
     let sealing = copy.target.repository.sealing().clone();
     let reader = Arc::new(Reader::new(copy.data.clone(), sealing, copy.checks, pool.clone()));
     let mut packing = Packing {
-        assembler: Arc::new(Mutex::new(Assembler::new(copy.target.clone()))),
+        assembler: Arc::new(Mutex::new(assembler)),
         uploads: Uploads::new(copy.target.repository.clone(), budget.clone(), copy.uploads),
         budget: budget.clone(),
         pack: None,
@@ -82,20 +116,55 @@ pub(super) async fn copy(copy: Copy<'_>) -> Result<Copied> {
         start_lsn: copy.start_lsn,
         progress: copy.progress,
     };
-    let mut chunks = Pipeline { copy: &copy, reader: &reader, budget, pool: &pool }.chunks();
+    let mut chunks =
+        Pipeline { copy: &copy, reader: &reader, known, budget, pool: &pool }.chunks(memory);
     while let Some(chunk) = chunks.try_next().await? {
-        packing.add(chunk).await?;
+        if let Some(lying) = packing.add(chunk).await? {
+            let numbers = packing.assemble(|assembler| Ok(assembler.free_numbers())).await?;
+            return Ok(CopyEnd::Lied(lying, numbers));
+        }
     }
     drop(chunks);
     let codec = copy.target.repository.codec();
     let control = packing.add_control_file(&reader, codec, pool).await?;
     let stored = packing.assemble(|assembler| Ok(assembler.take_stored())).await?;
-    Ok(Copied { stored, uploads: packing.uploads, control })
+    Ok(CopyEnd::Whole(Box::new(Copied { stored, uploads: packing.uploads, control })))
+}
+
+impl Copy<'_> {
+    /// What earlier backups hold: as the walk is told it, and as the readers look it up.
+    fn recollect(&self, feeders: &mut Feeders) -> (Memory, Option<Arc<KnownPacks>>) {
+        let (repository, cluster) = (&self.target.repository, self.target.cluster);
+        let mut table = Vec::new();
+        let mut feeds = Vec::new();
+        let index_budget = Budget::of(INDEX_BYTES as u32);
+        if let Some(parent) = self.base.manifest() {
+            table.extend_from_slice(&parent.packs);
+            feeds.push(feeders.parent(repository, parent));
+        }
+        for (_, packs) in &self.base.dead {
+            let first = table.len() as u32;
+            table.extend_from_slice(packs);
+            let packs = (first..).zip(packs.iter().cloned()).collect();
+            let dead = DeadPacks { cluster, packs };
+            feeds.push(feeders.dead(repository, dead, index_budget.clone()));
+        }
+        if feeds.is_empty() {
+            return (Memory::default(), None);
+        }
+        let packs =
+            Packs::new(repository, cluster, table.into(), index_budget, KNOWN_BYTES as usize);
+        let known = Arc::new(KnownPacks::new(packs));
+        let parent = self.base.manifest().filter(|_| self.rescan == Rescan::Changed);
+        let rule = parent.and_then(|parent| SkipRule::of(parent, self.base.sample()));
+        (Memory::new(feeds, Arc::clone(&known), rule), Some(known))
+    }
 }
 
 struct Pipeline<'a> {
     copy: &'a Copy<'a>,
     reader: &'a Arc<Reader>,
+    known: Option<Arc<KnownPacks>>,
     budget: Budget,
     pool: &'a BufferPool,
 }
@@ -104,13 +173,17 @@ type ChunkStream<'a> = Pin<Box<dyn Stream<Item = Result<Chunk>> + Send + 'a>>;
 
 impl<'a> Pipeline<'a> {
     /// The compressed chunks, in the order of the file list.
-    fn chunks(self) -> ChunkStream<'a> {
+    fn chunks(self, memory: Memory) -> ChunkStream<'a> {
         let in_flight = (2 * self.copy.workers).min(IN_FLIGHT);
         let (codec, pool) = (self.copy.target.repository.codec(), self.pool);
         let limit = Arc::new(RateLimit::new(self.copy.rate_limit));
-        let (reader, budget) = (self.reader, self.budget);
-        let portions = jobs(self.copy.data.clone())
-            .map(move |job| read(job, Arc::clone(reader), budget.clone(), Arc::clone(&limit)))
+        let (reader, budget) = (Arc::clone(self.reader), self.budget);
+        let reading = Reading { reader, known: self.known, budget, limit };
+        let portions = jobs(self.copy.data.clone(), memory)
+            .map(move |job| {
+                let reading = reading.clone();
+                async move { reading.read(job?).await }
+            })
             .buffered(in_flight);
         let chunks = chunked(portions.boxed()).map(move |raw| {
             let pool = pool.clone();
@@ -123,16 +196,39 @@ impl<'a> Pipeline<'a> {
     }
 }
 
-async fn read(
-    job: Result<Job>,
+/// What every reading needs.
+#[derive(Clone)]
+struct Reading {
     reader: Arc<Reader>,
+    known: Option<Arc<KnownPacks>>,
     budget: Budget,
     limit: Arc<RateLimit>,
-) -> Result<Vec<Portion>> {
-    let job = job?;
-    limit.wait(job.bytes).await;
-    let reservation = budget.reserve(buffer_size(job.bytes as usize) as u64).await;
-    task::blocking(move || reader.read(job, reservation)).await
+}
+
+impl Reading {
+    async fn read(self, job: Job) -> Result<Vec<Portion>> {
+        let known = self.known_blocks(&job).await?;
+        self.limit.wait(job.bytes).await;
+        let reservation = self.budget.reserve(buffer_size(job.bytes as usize) as u64).await;
+        task::blocking(move || self.reader.read(job, known, reservation)).await
+    }
+
+    /// What earlier backups hold of each item.
+    async fn known_blocks(&self, job: &Job) -> Result<Vec<KnownBlocks>> {
+        let mut blocks = Vec::with_capacity(job.items.len());
+        for item in &job.items {
+            blocks.push(match (item, &self.known) {
+                (Item::SmallFile(found, earlier), Some(packs)) => {
+                    packs.blocks(&earlier.known, 0, found.status.size).await?
+                }
+                (Item::Range(range), Some(packs)) => {
+                    packs.blocks(&range.file.known, range.offset, range.length).await?
+                }
+                _ => KnownBlocks::default(),
+            });
+        }
+        Ok(blocks)
+    }
 }
 
 /// What the walk says: its end is a message, so that a walk that broke off is never taken for a short one.
@@ -142,10 +238,10 @@ enum Said {
 }
 
 /// The jobs of a walk, which runs on a thread of its own. An error ends the stream.
-fn jobs(data: DataDirectory) -> impl Stream<Item = Result<Job>> + Send {
+fn jobs(data: DataDirectory, memory: Memory) -> impl Stream<Item = Result<Job>> + Send {
     let (sender, receiver) = mpsc::channel(JOBS_WAITING);
     let walk = stream::once(task::blocking(move || {
-        let said = walk(&data, &sender).map(|()| Said::End);
+        let said = walk(&data, memory, &sender).map(|()| Said::End);
         // Nobody listens any more: the backup has failed elsewhere.
         let _ = sender.blocking_send(said);
         Ok(())
@@ -163,10 +259,10 @@ fn jobs(data: DataDirectory) -> impl Stream<Item = Result<Job>> + Send {
     stream::select(walk.filter_map(|walked| async { walked.err().map(Err) }), said)
 }
 
-fn walk(data: &DataDirectory, sender: &mpsc::Sender<Result<Said>>) -> Result<()> {
+fn walk(data: &DataDirectory, memory: Memory, sender: &mpsc::Sender<Result<Said>>) -> Result<()> {
     let gone = |_| Error::unavailable("the backup was given up");
     let mut send = |job| sender.blocking_send(Ok(Said::Job(job))).map_err(gone);
-    let mut planner = Planner::new(data, &mut send);
+    let mut planner = Planner::new(data, memory, &mut send);
     data.walk(&mut |found| planner.add(found))?;
     planner.finish()
 }
@@ -206,7 +302,8 @@ struct Packing<'a> {
 }
 
 impl Packing<'_> {
-    async fn add(&mut self, chunk: Chunk) -> Result<()> {
+    /// Adds a chunk; a file that has changed unseen.
+    async fn add(&mut self, chunk: Chunk) -> Result<Option<ListedPath>> {
         if chunk.data.is_some() {
             self.make_room_for_pack().await;
         }
@@ -214,8 +311,13 @@ impl Packing<'_> {
         let start = self.start_lsn;
         let judge = move |suspects: &[Suspect]| bad_pages(suspects, start, present);
         self.progress.advance(chunk.bytes());
-        let sealed = self.assemble(move |assembler| assembler.add(chunk, &judge)).await?;
-        self.store(sealed).await
+        let added = self.assemble(move |assembler| {
+            let sealed = assembler.add(chunk, &judge)?;
+            Ok((sealed, assembler.lying().cloned()))
+        });
+        let (sealed, lying) = added.await?;
+        self.store(sealed).await?;
+        Ok(lying)
     }
 
     async fn make_room_for_pack(&mut self) {

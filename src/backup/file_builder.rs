@@ -34,6 +34,11 @@ impl FileBuilder {
         &self.start.path
     }
 
+    /// The digest that it has if it is what it looks like.
+    pub(super) fn expected(&self) -> Option<ContentDigest> {
+        self.start.expected
+    }
+
     /// Bytes so far.
     pub(super) fn size(&self) -> u64 {
         self.size

@@ -6,19 +6,26 @@ use std::sync::Arc;
 use tracing::debug;
 
 use super::cached_read;
+use super::known::{KnownFile, Layer};
 use super::listing::{FileStatus, unless_vanished};
+use super::memory::{Earlier, Memory, Recalled};
 use super::read::FileStart;
 use super::walk::{DataDirectory, Found, FoundFile};
 use crate::container::CHUNK_SIZE;
 use crate::error::{Error, Result};
 use crate::postgres::FileContent;
-use crate::repository::{DirectoryEntry, Entry, ListedPath, TablespaceEntry, encode_path};
+use crate::repository::{
+    DirectoryEntry, Entry, FileEntry, ListedPath, TablespaceEntry, encode_path,
+};
 
 /// Bytes of one job, and of one range of a large file: what becomes a chunk when nothing is left out.
 pub(super) const RANGE_BYTES: u64 = CHUNK_SIZE as u64;
 
 /// Items of one job: small files are many, and what is read of them waits for the slowest.
 const JOB_ITEMS: usize = 256;
+
+/// Extents of files that are taken over in one job: some files have thousands.
+const JOB_EXTENTS: usize = 4096;
 
 /// Work for one reader.
 #[derive(Debug, Default)]
@@ -36,8 +43,10 @@ pub(super) enum Item {
     Line(Entry),
     /// The place of `global/pg_control`, which is read last.
     ControlFile,
+    /// A file that is taken over unread, with where its blocks lie.
+    Taken(Box<FileEntry>, Layer),
     /// A file of at most [`RANGE_BYTES`], not yet opened.
-    SmallFile(FoundFile),
+    SmallFile(FoundFile, Earlier),
     /// A part of a larger one.
     Range(FileRange),
 }
@@ -64,6 +73,8 @@ pub(super) struct LargeFile {
     pub(super) start: FileStart,
     /// Bytes to read: what it had when it was opened.
     pub(super) size: u64,
+    /// What earlier backups hold of it.
+    pub(super) known: KnownFile,
 }
 
 impl FileRange {
@@ -81,14 +92,21 @@ impl FileRange {
 /// Collects what a walk finds into jobs and hands them on.
 pub(super) struct Planner<'a> {
     data: &'a DataDirectory,
+    memory: Memory,
     job: Job,
+    /// Of the files that are taken over.
+    extents: usize,
     send: &'a mut dyn FnMut(Job) -> Result<()>,
 }
 
 impl<'a> Planner<'a> {
-    /// A planner that hands jobs to `send`, which may wait.
-    pub(super) fn new(data: &'a DataDirectory, send: &'a mut dyn FnMut(Job) -> Result<()>) -> Self {
-        Self { data, job: Job::default(), send }
+    /// A planner that hands jobs to `send`, which may wait; `memory` knows what earlier backups hold.
+    pub(super) fn new(
+        data: &'a DataDirectory,
+        memory: Memory,
+        send: &'a mut dyn FnMut(Job) -> Result<()>,
+    ) -> Self {
+        Self { data, memory, job: Job::default(), extents: 0, send }
     }
 
     /// Adds what the walk found next.
@@ -105,11 +123,25 @@ impl<'a> Planner<'a> {
             Found::File(file) if file.content == FileContent::ControlFile => {
                 self.push(Item::ControlFile, 0)
             }
-            Found::File(file) if file.status.size > RANGE_BYTES => self.large_file(&file),
-            Found::File(file) => {
-                let bytes = file.status.size;
-                self.push(Item::SmallFile(file), bytes)
-            }
+            Found::File(file) => match self.memory.recall(self.data, &file)? {
+                Recalled::Unchanged(entry, extents) => self.taken(entry, extents),
+                Recalled::ToRead(earlier) => self.file(file, earlier),
+            },
+        }
+    }
+
+    fn taken(&mut self, entry: Box<FileEntry>, extents: Layer) -> Result<()> {
+        self.extents += extents.len();
+        self.push(Item::Taken(entry, extents), 0)?;
+        if self.extents >= JOB_EXTENTS { self.flush() } else { Ok(()) }
+    }
+
+    fn file(&mut self, file: FoundFile, earlier: Earlier) -> Result<()> {
+        let bytes = file.status.size;
+        if bytes > RANGE_BYTES {
+            self.large_file(&file, earlier)
+        } else {
+            self.push(Item::SmallFile(file, earlier), bytes)
         }
     }
 
@@ -118,14 +150,15 @@ impl<'a> Planner<'a> {
         self.flush()
     }
 
-    fn large_file(&mut self, found: &FoundFile) -> Result<()> {
+    fn large_file(&mut self, found: &FoundFile, earlier: Earlier) -> Result<()> {
         let Some(file) = open(self.data, &found.path)? else { return Ok(()) };
         cached_read::announce_ranges(&file);
         let status = status_of(&file, &found.path)?;
-        let start = FileStart { path: found.path.clone(), status };
+        let start = FileStart::new(found, status, earlier.expected);
         // What it has grown by since is in the WAL too; `size` may also be less than a range by now.
         let size = status.size;
-        let file = Arc::new(LargeFile { file, content: found.content, start, size });
+        let (content, known) = (found.content, earlier.known);
+        let file = Arc::new(LargeFile { file, content, start, size, known });
         let mut offset = 0;
         loop {
             let length = (size - offset).min(RANGE_BYTES);
@@ -148,6 +181,7 @@ impl<'a> Planner<'a> {
     }
 
     fn flush(&mut self) -> Result<()> {
+        self.extents = 0;
         let job = std::mem::take(&mut self.job);
         if job.items.is_empty() { Ok(()) } else { (self.send)(job) }
     }

@@ -26,9 +26,20 @@ struct Part {
 }
 
 impl ListWriter {
-    /// A list without lines.
-    pub(super) fn new(target: Target) -> Self {
-        Self { target, next_number: 1, part: None, references: Vec::new(), reserved: None }
+    /// A list without lines, whose parts are numbered from `first_number` on.
+    pub(super) fn new(target: Target, first_number: u32) -> Self {
+        Self {
+            target,
+            next_number: first_number,
+            part: None,
+            references: Vec::new(),
+            reserved: None,
+        }
+    }
+
+    /// The number that no part has had so far.
+    pub(super) fn next_number(&self) -> u32 {
+        self.next_number
     }
 
     /// Appends a line; the part that it filled.

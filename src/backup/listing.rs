@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::postgres::EntryKind;
-use crate::repository::FileIdentity;
+use crate::repository::{FileEntry, FileIdentity};
 
 /// What `stat` told about a file, as far as a backup records it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,14 @@ pub(super) struct FileStatus {
     pub(super) mtime: (i64, i64),
     /// Device, inode and change time.
     pub(super) identity: FileIdentity,
+}
+
+impl FileStatus {
+    /// Whether a line of a file list is of this very state of this very file.
+    pub(super) fn is_of(&self, entry: &FileEntry) -> bool {
+        let recorded = (entry.size, entry.mtime, entry.identity);
+        (self.size, self.mtime, self.identity) == recorded
+    }
 }
 
 impl From<&Stat> for FileStatus {

@@ -8,19 +8,24 @@
 mod alive;
 mod announce;
 mod assemble;
+mod base;
 mod buffer;
 mod cached_read;
 mod chunker;
 mod complete;
 mod compress;
 mod copy;
+mod feed;
 mod file_builder;
 mod host;
 mod job;
+mod known;
 mod list_writer;
 mod listing;
 mod mark;
+mod memory;
 mod pack_builder;
+mod pack_table;
 mod pages;
 mod push;
 mod rate_limit;
@@ -29,6 +34,7 @@ mod source;
 mod survey;
 #[cfg(test)]
 mod test_directory;
+mod unchanged;
 mod uploads;
 mod wal_range;
 mod walk;
@@ -36,8 +42,9 @@ mod walk;
 use crate::postgres::SystemIdentifier;
 use crate::repository::{BackupId, Repository};
 
+pub use base::{Scope, WhyFull};
 pub use mark::{Permanence, mark};
-pub use push::{Options, Request, push};
+pub use push::{Options, Pushed, Request, push};
 pub use source::Source;
 pub use survey::{Survey, survey};
 

@@ -1,6 +1,7 @@
 //! Filling one pack: chunks behind each other, and the index of what they hold.
 
 use super::Target;
+use super::known::KnownPlace;
 use crate::container::{BlockHash, CHUNK_SIZE, CompressedChunk, ObjectKind, ObjectWriter};
 use crate::error::Result;
 use crate::repository::{
@@ -60,9 +61,15 @@ pub(super) struct FileRun<'a> {
 }
 
 impl ChunkPlace {
+    /// The chunk that holds a known place, whose pack has the given row in this backup's table.
+    pub(super) fn of_known(row: u32, place: KnownPlace) -> Self {
+        let start = u64::from(place.position - place.offset);
+        Self { pack: row, chunk: place.chunk, start }
+    }
+
     /// The place `offset` bytes into the chunk.
-    pub(super) fn at(self, offset: u64) -> RunPlace {
-        RunPlace { chunk: self, offset: offset as u32 }
+    pub(super) fn at(self, offset: u32) -> RunPlace {
+        RunPlace { chunk: self, offset }
     }
 }
 
@@ -80,22 +87,29 @@ impl RunPlace {
 }
 
 impl PackBuilder {
-    /// Begins pack `number`.
-    pub(super) fn begin(target: &Target, number: u32) -> Result<Self> {
+    /// What is known of pack `number` before it is filled.
+    pub(super) fn reference(target: &Target, number: u32) -> PackReference {
         let backup = target.backup.clone();
-        let name = ObjectName::Pack(backup.clone(), number);
+        PackReference { backup, number, size: 0, index: 0, raw: 0, used: 0 }
+    }
+
+    /// Begins the pack that has row `table_index` in the manifest's pack table.
+    pub(super) fn begin(
+        target: &Target,
+        reference: PackReference,
+        table_index: u32,
+    ) -> Result<Self> {
+        let name = ObjectName::Pack(reference.backup.clone(), reference.number);
         let identity = target.repository.object_identity(&name, ObjectKind::Pack, target.cluster);
         let (sealing, codec) = (target.repository.sealing(), target.repository.codec());
         let mut writer = ObjectWriter::new(sealing, identity, codec)?;
         writer.reserve(PACK_BYTES as usize);
-        Ok(Self {
-            name,
-            reference: PackReference { backup, number, size: 0, index: 0, raw: 0, used: 0 },
-            // A full backup references its own packs only, in order.
-            table_index: number - 1,
-            writer,
-            index: PackIndexWriter::default(),
-        })
+        Ok(Self { name, reference, table_index, writer, index: PackIndexWriter::default() })
+    }
+
+    /// Its row in the manifest's pack table.
+    pub(super) fn table_index(&self) -> u32 {
+        self.table_index
     }
 
     /// Appends a chunk, compressed from `raw`.

@@ -6,20 +6,22 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tracing::info;
+use tracing::{error, info};
 
 use super::Target;
 use super::alive::Alive;
 use super::announce::announce;
+use super::assemble::Numbers;
+use super::base::{Base, Scope, WhyFull};
 use super::complete::{Taken, mark_permanent, put_manifest, require_stored};
-use super::copy::{Copied, Copy, copy};
+use super::copy::{Copied, Copy, CopyEnd, copy};
 use super::mark::Permanence;
 use super::pages::PageChecks;
 use super::source::{Role, Source};
 use super::survey::{Survey, survey_of};
 use super::wal_range::{Ends, NeededWal, wait_for_wal};
 use super::walk::DataDirectory;
-use crate::config::BackupSettings;
+use crate::config::{BackupSettings, Rescan};
 use crate::error::{Error, Result};
 use crate::postgres::{BackupLabel, ControlFile, StartedBackup, StoppedBackup};
 use crate::progress::Progress;
@@ -33,6 +35,17 @@ pub struct Request {
     pub label: Option<String>,
     /// Whether retention may expire the backup.
     pub permanence: Permanence,
+    /// Whether it may build on an earlier one.
+    pub scope: Scope,
+}
+
+/// A backup that is complete.
+#[derive(Debug)]
+pub struct Pushed {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Why it stored everything; none for a delta.
+    pub why_full: Option<WhyFull>,
 }
 
 /// How a backup is taken.
@@ -47,7 +60,7 @@ pub struct Options<'a> {
     pub progress: &'a dyn Progress,
 }
 
-/// Takes a full backup. When this returns, it is visible, and all the WAL that it needs is in the repository.
+/// Takes a backup. When this returns, it is visible, and all the WAL that it needs is in the repository.
 ///
 /// Dropping the future ends the backup on the server; what was stored stays invisible and is the sweeper's.
 pub async fn push(
@@ -55,22 +68,25 @@ pub async fn push(
     repository: &Repository,
     request: &Request,
     options: &Options<'_>,
-) -> Result<Manifest> {
-    let target = step("intent", announce(&mut source, repository)).await?;
+) -> Result<Pushed> {
+    let full_every = options.settings.full_every;
+    let announced = announce(&mut source, repository, request.scope, full_every);
+    let (target, base) = step("intent", announced).await?;
     info!(backup = %target.backup, "backup begun");
     let alive = Alive::begin(&target, options.lease);
-    let taken = take(&source, &target, request, options).await?;
+    let taken = take(&source, &target, &base, request, options).await?;
     require_stored(&target, &taken.stored).await?;
     mark_permanent(&target, request.permanence).await?;
     let manifest = step("manifest", put_manifest(&target, taken.manifest())).await?;
     alive.end().await?;
     info!(backup = %target.backup, files = manifest.files, bytes = manifest.bytes, "backup complete");
-    Ok(manifest)
+    Ok(Pushed { manifest, why_full: base.parent.err() })
 }
 
 async fn take<'a>(
     source: &'a Source,
     target: &'a Target,
+    base: &'a Base,
     request: &'a Request,
     options: &'a Options<'_>,
 ) -> Result<Taken<'a>> {
@@ -80,8 +96,8 @@ async fn take<'a>(
     let start_requested = Timestamp::now();
     let (start, survey) = step("start", start(source, &data)).await?;
     options.progress.begin("backup", survey.bytes);
-    let instructions = instructions(source, target, data, start, options);
-    let copied = while_connected(source, copy(instructions)).await;
+    let instructions = instructions(source, target, base, data, start, options);
+    let copied = while_connected(source, copy_truly(instructions, survey.bytes)).await;
     options.progress.end();
     let Copied { stored, uploads, control } = copied?;
     let stop = step("stop", while_connected(source, stop(source))).await?;
@@ -94,6 +110,7 @@ async fn take<'a>(
     Ok(Taken {
         source,
         target,
+        base,
         request,
         start_requested,
         stop_time,
@@ -115,9 +132,30 @@ async fn start(source: &Source, data: &DataDirectory) -> Result<(StartedBackup, 
     tokio::try_join!(started, survey)
 }
 
+/// Copies; once more, and then reading every file, when one shows that identities of files cannot be trusted here.
+async fn copy_truly(mut instructions: Copy<'_>, bytes: u64) -> Result<Copied> {
+    loop {
+        let (path, numbers) = match copy(instructions.clone()).await? {
+            CopyEnd::Whole(copied) => return Ok(*copied),
+            CopyEnd::Lied(path, numbers) => (path, numbers),
+        };
+        error!(
+            %path,
+            "a file changed while device, inode, size and times stayed: what was taken over unread \
+             cannot be trusted, every file is read; set `backup.rescan` to `always` until it is \
+             clear why"
+        );
+        instructions.progress.end();
+        instructions.progress.begin("backup", bytes);
+        instructions.rescan = Rescan::Always;
+        instructions.numbers = numbers;
+    }
+}
+
 fn instructions<'a>(
     source: &'a Source,
     target: &Target,
+    base: &'a Base,
     data: DataDirectory,
     start: StartedBackup,
     options: &Options<'a>,
@@ -134,6 +172,9 @@ fn instructions<'a>(
         uploads: settings.uploads.get(),
         rate_limit: settings.rate_limit,
         progress: options.progress,
+        base,
+        rescan: settings.rescan,
+        numbers: Numbers::FIRST,
     }
 }
 

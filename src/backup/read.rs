@@ -9,14 +9,15 @@ use tracing::debug;
 use super::buffer::{Buffer, BufferPool};
 use super::cached_read::read_at;
 use super::job::{FileRange, Item, Job, RANGE_BYTES, open, status_of};
+use super::known::{KnownBlocks, KnownPlace, Layer};
 use super::listing::{FileStatus, cannot};
 use super::pages::{PageChecks, Suspect};
 use super::walk::{DataDirectory, FoundFile};
 use crate::budget::Reservation;
-use crate::container::{BLOCK_SIZE, BlockHash, CHUNK_SIZE, Sealing};
+use crate::container::{BLOCK_SIZE, BlockHash, CHUNK_SIZE, ContentDigest, Sealing};
 use crate::error::{Error, Result};
 use crate::postgres::{CONTROL_FILE, ControlFile, FileContent, filenode_map_is_intact};
-use crate::repository::{Entry, ListedPath, blocks_in};
+use crate::repository::{Entry, FileEntry, ListedPath, blocks_in};
 
 /// A file that was small when it was found may have grown or been replaced; beyond this it is not read in one go.
 const SMALL_FILE_BYTES: u64 = 16 * RANGE_BYTES;
@@ -25,7 +26,7 @@ const MAP_ATTEMPTS: u32 = 50;
 const MAP_PAUSE: Duration = Duration::from_millis(10);
 
 /// What one job yields, or a part of it: at most a chunk of data and what it belongs to, in order.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Portion {
     /// What was read, in the order of the file list.
     pub(super) items: Vec<ReadItem>,
@@ -40,6 +41,8 @@ pub(super) enum ReadItem {
     Line(Entry),
     /// The place of `global/pg_control`.
     ControlFile,
+    /// A file that is taken over unread, with where its blocks lie.
+    Taken(Box<FileEntry>, Layer),
     /// A file begins; its contents and its end follow.
     Begin(FileStart),
     /// The next bytes of the file.
@@ -55,6 +58,8 @@ pub(super) struct FileStart {
     pub(super) path: ListedPath,
     /// Of the open file, before its first byte was read.
     pub(super) status: FileStatus,
+    /// The digest that the parent states of a file that looks unchanged and is read to prove it.
+    pub(super) expected: Option<ContentDigest>,
 }
 
 /// Consecutive bytes of a file.
@@ -81,13 +86,28 @@ pub(super) struct Run {
     pub(super) source: RunSource,
 }
 
-/// Where a restore gets a block. A delta adds a third source: the pack that the parent's file list names.
+/// Where a restore gets a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RunSource {
     /// Nowhere: it is all zeros.
     Zeros,
     /// From what this backup stores.
     Data,
+    /// From what an earlier backup has stored: the first block of the run lies there.
+    Known(KnownPlace),
+}
+
+impl Run {
+    /// Whether a block with this source goes on where the run ends.
+    fn goes_on(&self, source: RunSource) -> bool {
+        match (self.source, source) {
+            (RunSource::Known(first), RunSource::Known(next)) => {
+                let end = u64::from(first.position) + self.length;
+                first.pack == next.pack && end == u64::from(next.position)
+            }
+            (same, other) => same == other,
+        }
+    }
 }
 
 /// Reads jobs; shared by all workers.
@@ -112,19 +132,29 @@ impl Reader {
     }
 
     /// Does a job; blocking. More than one portion only when files grew since they were found.
-    pub(super) fn read(&self, job: Job, reservation: Reservation) -> Result<Vec<Portion>> {
+    ///
+    /// `known` has what earlier backups hold of each item, in order.
+    pub(super) fn read(
+        &self,
+        job: Job,
+        known: Vec<KnownBlocks>,
+        reservation: Reservation,
+    ) -> Result<Vec<Portion>> {
         let data = self.pool.take(job.bytes as usize, Some(reservation));
         let portion = Portion { items: Vec::with_capacity(job.items.len() * 3), data };
         let mut output = Output { reader: self, done: Vec::new(), portion };
-        for item in job.items {
+        for (item, known) in job.items.into_iter().zip(known) {
             match item {
                 Item::Line(entry) => output.push(ReadItem::Line(entry)),
                 Item::ControlFile => output.push(ReadItem::ControlFile),
-                Item::SmallFile(found) => output.small_file(&found)?,
-                Item::Range(range) => output.range(&range)?,
+                Item::Taken(entry, extents) => output.push(ReadItem::Taken(entry, extents)),
+                Item::SmallFile(found, earlier) => {
+                    output.small_file(&found, earlier.expected, &known)?;
+                }
+                Item::Range(range) => output.range(&range, &known)?,
             }
         }
-        output.done.push(output.portion);
+        output.finish_portion(Portion::default());
         Ok(output.done)
     }
 
@@ -137,16 +167,17 @@ impl Reader {
         let mut data = self.pool.take(bytes.len(), None);
         let spare = &mut data.spare()[..bytes.len()];
         spare.copy_from_slice(&bytes);
-        let Hashed { hashes, runs, kept } = self.hash(spare);
+        let Hashed { hashes, runs, kept } = self.hash(spare, Blocks::UNKNOWN);
         data.fill(kept);
-        let begin = ReadItem::Begin(FileStart { path, status: FileStatus::from(&stat) });
+        let status = FileStatus::from(&stat);
+        let begin = ReadItem::Begin(FileStart { path, status, expected: None });
         let (length, ended_early, suspects) = (bytes.len() as u64, false, Vec::new());
         let content = ReadItem::Content(Content { length, ended_early, hashes, runs, suspects });
         Ok((control, Portion { items: vec![begin, content, ReadItem::End], data }))
     }
 
     /// Hashes the blocks of `bytes` and moves those that are kept to the front.
-    fn hash(&self, bytes: &mut [u8]) -> Hashed {
+    fn hash(&self, bytes: &mut [u8], known: Blocks<'_>) -> Hashed {
         let mut hashed = Hashed {
             hashes: Vec::with_capacity(blocks_in(bytes.len() as u64)),
             ..Hashed::default()
@@ -154,7 +185,8 @@ impl Reader {
         let mut start = 0;
         while start < bytes.len() {
             let end = bytes.len().min(start + BLOCK_SIZE);
-            let (hash, source) = self.judge(&bytes[start..end]);
+            let block = hashed.hashes.len();
+            let (hash, source) = self.judge(&bytes[start..end], |hash| known.find(block, hash));
             hashed.hashes.push(hash);
             hashed.extend(source, (end - start) as u64);
             if source == RunSource::Data {
@@ -168,10 +200,15 @@ impl Reader {
         hashed
     }
 
-    /// The hash of a block, and whether it is stored. This is where a delta compares with its parent (D2).
-    fn judge(&self, block: &[u8]) -> (BlockHash, RunSource) {
+    /// The hash of a block, and where a restore gets it: `find` compares with what is stored already (D2).
+    fn judge(
+        &self,
+        block: &[u8],
+        find: impl FnOnce(&BlockHash) -> Option<KnownPlace>,
+    ) -> (BlockHash, RunSource) {
         if !is_zero(block) {
-            return (self.sealing.hash_block(block), RunSource::Data);
+            let hash = self.sealing.hash_block(block);
+            return (hash, find(&hash).map_or(RunSource::Data, RunSource::Known));
         }
         let whole = block.len() == BLOCK_SIZE;
         let hash = if whole { self.zeros } else { self.sealing.hash_block(block) };
@@ -189,7 +226,7 @@ struct Hashed {
 impl Hashed {
     fn extend(&mut self, source: RunSource, length: u64) {
         match self.runs.last_mut() {
-            Some(run) if run.source == source => run.length += length,
+            Some(run) if run.goes_on(source) => run.length += length,
             _ => self.runs.push(Run { length, source }),
         }
     }
@@ -206,28 +243,35 @@ impl Output<'_> {
         self.portion.items.push(item);
     }
 
-    fn range(&mut self, range: &FileRange) -> Result<()> {
+    fn range(&mut self, range: &FileRange, known: &KnownBlocks) -> Result<()> {
         let file = &range.file;
         if range.is_first() {
             self.push(ReadItem::Begin(file.start.clone()));
         }
         let piece = Piece { file: &file.file, content: file.content, path: &file.start.path };
-        self.content(piece, range.offset, range.length)?;
+        self.content(piece, range.offset, range.length, Blocks { known: Some(known), first: 0 })?;
         if range.is_last() {
             self.push(ReadItem::End);
         }
         Ok(())
     }
 
-    fn small_file(&mut self, found: &FoundFile) -> Result<()> {
+    fn small_file(
+        &mut self,
+        found: &FoundFile,
+        expected: Option<ContentDigest>,
+        known: &KnownBlocks,
+    ) -> Result<()> {
         let Some((file, status)) = self.open(found)? else { return Ok(()) };
         let size = small_size(found, &status)?;
         let path = &found.path;
-        self.push(ReadItem::Begin(FileStart { path: path.clone(), status }));
+        self.push(ReadItem::Begin(FileStart::new(found, status, expected)));
         let mut offset = 0;
         while offset < size {
             let length = (size - offset).min(RANGE_BYTES);
-            self.content(Piece { file: &file, content: found.content, path }, offset, length)?;
+            let piece = Piece { file: &file, content: found.content, path };
+            let blocks = Blocks { known: Some(known), first: blocks_in(offset) };
+            self.content(piece, offset, length, blocks)?;
             offset += length;
         }
         self.push(ReadItem::End);
@@ -255,7 +299,13 @@ impl Output<'_> {
         }
     }
 
-    fn content(&mut self, piece: Piece<'_>, offset: u64, length: u64) -> Result<()> {
+    fn content(
+        &mut self,
+        piece: Piece<'_>,
+        offset: u64,
+        length: u64,
+        known: Blocks<'_>,
+    ) -> Result<()> {
         let wanted = length as usize;
         self.make_room(wanted);
         let spare = &mut self.portion.data.spare()[..wanted];
@@ -268,7 +318,7 @@ impl Output<'_> {
                 .map_err(|error| piece.failed(offset, error))?,
             _ => Vec::new(),
         };
-        let Hashed { hashes, runs, kept } = self.reader.hash(bytes);
+        let Hashed { hashes, runs, kept } = self.reader.hash(bytes, known);
         self.portion.data.fill(kept);
         let ended_early = read < wanted;
         let content = Content { length: read as u64, ended_early, hashes, runs, suspects };
@@ -279,9 +329,43 @@ impl Output<'_> {
     fn make_room(&mut self, wanted: usize) {
         if self.portion.data.room() < wanted {
             let data = self.reader.pool.take(CHUNK_SIZE, None);
-            let full = std::mem::replace(&mut self.portion, Portion { items: Vec::new(), data });
-            self.done.push(full);
+            self.finish_portion(Portion { items: Vec::new(), data });
         }
+    }
+
+    /// Ends the present portion, with no more memory than what it kept.
+    fn finish_portion(&mut self, next: Portion) {
+        let mut full = std::mem::replace(&mut self.portion, next);
+        full.data.fit();
+        self.done.push(full);
+    }
+}
+
+/// The stored blocks of a piece of a file.
+#[derive(Clone, Copy)]
+struct Blocks<'a> {
+    known: Option<&'a KnownBlocks>,
+    /// Which of them is the piece's first.
+    first: usize,
+}
+
+impl Blocks<'_> {
+    const UNKNOWN: Self = Self { known: None, first: 0 };
+
+    fn find(self, block: usize, hash: &BlockHash) -> Option<KnownPlace> {
+        self.known?.find(self.first + block, hash)
+    }
+}
+
+impl FileStart {
+    /// The start of a found file that is open now; what was expected counts only for what was found.
+    pub(super) fn new(
+        found: &FoundFile,
+        status: FileStatus,
+        expected: Option<ContentDigest>,
+    ) -> Self {
+        let expected = expected.filter(|_| status == found.status);
+        Self { path: found.path.clone(), status, expected }
     }
 }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::backup::job::Planner;
+use crate::backup::memory::Memory;
 use crate::backup::test_directory::TestDirectory;
 use crate::budget::Budget;
 use crate::config::LinkPolicy;
@@ -24,7 +25,7 @@ fn jobs(directory: &TestDirectory) -> Vec<Job> {
         jobs.push(job);
         Ok(())
     };
-    let mut planner = Planner::new(&data, &mut send);
+    let mut planner = Planner::new(&data, Memory::default(), &mut send);
     data.walk(&mut |found| planner.add(found)).unwrap();
     planner.finish().unwrap();
     jobs
@@ -33,7 +34,8 @@ fn jobs(directory: &TestDirectory) -> Vec<Job> {
 async fn read(directory: &TestDirectory, jobs: Vec<Job>) -> Result<Vec<Portion>> {
     let (reader, mut portions) = (reader(directory), Vec::new());
     for job in jobs {
-        portions.extend(reader.read(job, Budget::of(1).reserve(1).await)?);
+        let known = job.items.iter().map(|_| KnownBlocks::default()).collect();
+        portions.extend(reader.read(job, known, Budget::of(1).reserve(1).await)?);
     }
     Ok(portions)
 }

@@ -97,6 +97,9 @@ async fn store(repository: &Repository, name: ObjectName, bytes: Bytes) -> Resul
     if is_first_pack {
         step::reached("backup-push:first-pack");
     }
+    if matches!(name, ObjectName::Pack(..)) {
+        step::reached("backup-push:pack");
+    }
     debug!(object = %name.key(), bytes = size, "stored");
     Ok(())
 }

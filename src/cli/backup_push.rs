@@ -6,10 +6,10 @@ use bytesize::ByteSize;
 
 use super::backup_document::{BackupDocument, permanence};
 use super::{Context, Outcome, output, progress};
-use crate::backup::{self, Options, Request, Source, Survey};
+use crate::backup::{self, Options, Pushed, Request, Scope, Source, Survey};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
-use crate::repository::{Creation, FirstCluster, Manifest, Site};
+use crate::repository::{Creation, FirstCluster, Site};
 use crate::storage::RepositoryUrl;
 use crate::task;
 
@@ -47,21 +47,18 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Outcome> {
     if args.plan {
         return plan(&args, context, pgdata).await;
     }
-    let manifest = take(&args, context, pgdata).await?;
-    report(&args, &manifest)?;
-    Ok(if manifest.bad_pages > 0 { Outcome::BadPages } else { Outcome::Done })
+    let pushed = take(&args, context, pgdata).await?;
+    report(&args, &pushed)?;
+    Ok(if pushed.manifest.bad_pages > 0 { Outcome::BadPages } else { Outcome::Done })
 }
 
-async fn take(args: &Args, context: &Context, pgdata: &Path) -> Result<Manifest> {
+async fn take(args: &Args, context: &Context, pgdata: &Path) -> Result<Pushed> {
     refuse_repository_inside(context, pgdata)?;
     let site = context.site_of(pgdata)?;
     let source = Source::connect(pgdata, &context.connection(APPLICATION_NAME)?).await?;
     let creation = creation(&site, &source);
     // A backup takes as long as it takes: every single request has its own patience.
     let repository = context.open(Deadline::never(), Some(&site), creation).await?;
-    if !args.full {
-        output::note("full backup: deltas come in a later version");
-    }
     let reporter = progress::reporter();
     let options = Options {
         settings: &context.settings.backup,
@@ -69,7 +66,9 @@ async fn take(args: &Args, context: &Context, pgdata: &Path) -> Result<Manifest>
         spool: site.spool(),
         progress: &*reporter,
     };
-    let request = Request { label: args.label.clone(), permanence: permanence(args.permanent) };
+    let scope = if args.full { Scope::Full } else { Scope::Delta };
+    let (label, permanence) = (args.label.clone(), permanence(args.permanent));
+    let request = Request { label, permanence, scope };
     backup::push(source, &repository, &request, &options).await
 }
 
@@ -133,7 +132,13 @@ impl PlanDocument {
     }
 }
 
-fn report(args: &Args, manifest: &Manifest) -> Result<()> {
+fn report(args: &Args, pushed: &Pushed) -> Result<()> {
+    let manifest = &pushed.manifest;
+    output::note(&match (&pushed.why_full, &manifest.parent_id) {
+        (None, Some(parent)) => format!("delta of `{parent}`"),
+        (Some(why), _) => format!("full backup: {why}"),
+        (None, None) => "full backup".to_owned(),
+    });
     if manifest.bad_pages > 0 {
         output::note(&format!(
             "warning: {} pages fail their checksum; `walrs backup-show {}` names them",
@@ -145,7 +150,7 @@ fn report(args: &Args, manifest: &Manifest) -> Result<()> {
     }
     output::line(manifest.backup_id.as_str())?;
     output::note(&format!(
-        "{} files, {} read, {} stored\nneeds WAL {} to {}",
+        "{} files of {}, {} stored\nneeds WAL {} to {}",
         manifest.files,
         ByteSize(manifest.bytes),
         ByteSize(manifest.stored_bytes),

@@ -34,6 +34,17 @@ impl BackupId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// When it was made, to the second.
+    pub fn time(&self) -> jiff::Timestamp {
+        time_of(&self.0).expect("checked when the id was made or parsed")
+    }
+}
+
+fn time_of(id: &str) -> Option<jiff::Timestamp> {
+    let digits = id.get(..ID_TIME_LENGTH)?;
+    let time = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", digits).ok()?;
+    Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
 }
 
 impl FromStr for BackupId {
@@ -48,6 +59,7 @@ impl FromStr for BackupId {
             });
             time.len() == ID_TIME_LENGTH
                 && digits
+                && time_of(text).is_some()
                 && random.len() == ID_RANDOM_LENGTH
                 && random.bytes().all(|byte| ID_ALPHABET.contains(&byte))
         });
@@ -296,6 +308,11 @@ pub mod prefix {
     /// Everything of one backup.
     pub fn backup(id: &BackupId) -> ObjectPrefix {
         parse(format!("backups/{id}/"))
+    }
+
+    /// The packs of one backup.
+    pub fn packs(id: &BackupId) -> ObjectPrefix {
+        parse(format!("backups/{id}/packs/"))
     }
 
     /// All marks.

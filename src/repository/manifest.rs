@@ -108,6 +108,9 @@ pub struct Manifest {
     pub stored_bytes: u64,
     /// Number of pages whose checksum failed.
     pub bad_pages: u64,
+    /// Which hundredth of the files that could be skipped was read all the same: 0 to 99, one further than the parent's.
+    #[serde(default)]
+    pub sample: u32,
     /// The packs that the file list references, by index.
     pub packs: Vec<PackReference>,
     /// The parts of the file list.
@@ -125,7 +128,8 @@ pub struct PackReference {
     pub size: u64,
     /// Position of its first index record.
     pub index: u64,
-    /// Bytes of its content.
+    /// Bytes of its content; 0 when unknown.
+    #[serde(default)]
     pub raw: u64,
     /// Bytes of its content that this backup references.
     pub used: u64,
@@ -218,5 +222,28 @@ mod base64_bytes {
     ) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(deserializer)?;
         STANDARD.decode(text).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A manifest of nothing in particular.
+#[cfg(test)]
+pub(crate) fn example_manifest() -> Manifest {
+    let id = "20261120T120000Z-aaaaaa";
+    let json = serde_json::json!({
+        "format": 1, "kind": "backup", "backup_id": id, "parent_id": null, "last_full": id,
+        "system_identifier": "7", "postgres_version": 150_018, "control_version": 1300,
+        "catalog_version": 202_209_061, "walrs_version": "0", "block_size": 8192,
+        "wal_block_size": 8192, "segment_size": 16_777_216, "relation_segment_blocks": 131_072,
+        "start_timeline": 1, "timeline": 1, "start_lsn": "0/1000000", "stop_lsn": "0/2000000",
+        "first_segment": "000000010000000000000001", "last_segment": "000000010000000000000001",
+        "start_requested": [0, 0], "start_time": "2026-11-20T12:00:00Z",
+        "stop_time": "2026-11-20T12:01:00Z", "machine_id": "", "boot_id": "",
+        "from_standby": false, "backup_label": "", "tablespace_map": "", "data_checksums": 1,
+        "label": null, "files": 0, "bytes": 0, "new_bytes": 0, "stored_bytes": 0, "bad_pages": 0,
+        "sample": 0, "packs": [], "parts": [],
+    });
+    match ManifestDocument::from_json(json.to_string().as_bytes(), &id.parse().expect("an id")) {
+        Ok(ManifestDocument::Backup(manifest)) => *manifest,
+        other => panic!("no manifest: {other:?}"),
     }
 }

@@ -47,6 +47,8 @@ pub use file_list_part::FileListPart;
 pub use key_ring::KeyRing;
 pub use key_slots::{KeySlots, NewSlot};
 pub use layout::{BackupId, ObjectName, PartialDigest, prefix};
+#[cfg(test)]
+pub(crate) use manifest::example_manifest;
 pub use manifest::{
     BackupKind, FORMAT, MANIFEST_BYTES, Manifest, ManifestDocument, PackReference, PartReference,
     VoidManifest,

@@ -20,30 +20,23 @@ fn timelines() -> Timelines {
 /// The backup `name` on a timeline, from one position to another, ended so many minutes after noon.
 fn backup(name: char, number: u32, lsns: [u64; 2], minute: u8) -> Manifest {
     let id = format!("20261120T12{minute:02}00Z-{}", String::from(name).repeat(6));
-    let size = crate::postgres::SegmentSize::DEFAULT;
+    let timeline = timeline(number);
     let segment = |lsn| {
-        crate::postgres::SegmentName::containing(Lsn::new(lsn), timeline(number), size).to_string()
+        let size = crate::postgres::SegmentSize::DEFAULT;
+        crate::postgres::SegmentName::containing(Lsn::new(lsn), timeline, size)
     };
-    let time = format!("2026-11-20T12:{minute:02}:00Z");
-    let json = serde_json::json!({
-        "format": 1, "kind": "backup", "backup_id": id, "parent_id": null, "last_full": id,
-        "system_identifier": "7", "postgres_version": 150_018, "control_version": 1300,
-        "catalog_version": 202_209_061, "walrs_version": "0", "block_size": 8192,
-        "wal_block_size": 8192, "segment_size": size.bytes(), "relation_segment_blocks": 131_072,
-        "start_timeline": number, "timeline": number, "start_lsn": Lsn::new(lsns[0]),
-        "stop_lsn": Lsn::new(lsns[1]), "first_segment": segment(lsns[0]),
-        "last_segment": segment(lsns[1]), "start_requested": [0, 0], "start_time": time,
-        "stop_time": time, "machine_id": "", "boot_id": "", "from_standby": false,
-        "backup_label": "", "tablespace_map": "", "data_checksums": 1, "label": null, "files": 0,
-        "bytes": 0, "new_bytes": 0, "stored_bytes": 0, "bad_pages": 0, "packs": [], "parts": [],
-    });
-    let parsed = crate::repository::ManifestDocument::from_json(
-        json.to_string().as_bytes(),
-        &id.parse().unwrap(),
-    );
-    match parsed.unwrap() {
-        crate::repository::ManifestDocument::Backup(manifest) => *manifest,
-        crate::repository::ManifestDocument::Void(_) => unreachable!("a backup"),
+    let id: crate::repository::BackupId = id.parse().unwrap();
+    Manifest {
+        backup_id: id.clone(),
+        last_full: id,
+        start_timeline: timeline,
+        timeline,
+        start_lsn: Lsn::new(lsns[0]),
+        stop_lsn: Lsn::new(lsns[1]),
+        first_segment: segment(lsns[0]),
+        last_segment: segment(lsns[1]),
+        stop_time: format!("2026-11-20T12:{minute:02}:00Z").parse().unwrap(),
+        ..crate::repository::example_manifest()
     }
 }
 

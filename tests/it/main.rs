@@ -10,6 +10,7 @@ mod backup_push;
 mod backup_source;
 mod catalog;
 mod container;
+mod delta;
 mod identity;
 mod journey;
 mod layers;

@@ -18,6 +18,7 @@ use crate::container::{BLOCK_SIZE, BlockHash, CHUNK_SIZE, ContentDigest, Sealing
 use crate::error::{Error, Result};
 use crate::postgres::{CONTROL_FILE, ControlFile, FileContent, filenode_map_is_intact};
 use crate::repository::{Entry, FileEntry, ListedPath, blocks_in};
+use crate::step;
 
 /// A file that was small when it was found may have grown or been replaced; beyond this it is not read in one go.
 const SMALL_FILE_BYTES: u64 = 16 * RANGE_BYTES;
@@ -250,6 +251,7 @@ impl Output<'_> {
         }
         let piece = Piece { file: &file.file, content: file.content, path: &file.start.path };
         self.content(piece, range.offset, range.length, Blocks { known: Some(known), first: 0 })?;
+        step::reached("backup-push:range");
         if range.is_last() {
             self.push(ReadItem::End);
         }

@@ -3,6 +3,7 @@
 
 mod basics;
 mod resumed;
+mod trust;
 
 use std::collections::BTreeMap;
 

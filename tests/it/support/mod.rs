@@ -8,6 +8,7 @@
 pub(crate) mod beside;
 pub(crate) mod cluster;
 pub(crate) mod cluster_builder;
+pub(crate) mod forgery;
 pub(crate) mod installation;
 pub(crate) mod load;
 pub(crate) mod oracle;

@@ -15,7 +15,7 @@ use super::base::Base;
 use super::buffer::{BufferPool, buffer_size};
 use super::chunker::{Chunker, RawChunk};
 use super::compress::compress_chunk;
-use super::feed::{DeadPacks, Feeders};
+use super::feed::Feeders;
 use super::job::{Item, Job, Planner};
 use super::known::{KnownBlocks, KnownPacks};
 use super::memory::Memory;
@@ -23,7 +23,7 @@ use super::pack_builder::{PACK_BYTES, Sealed};
 use super::pages::{PageChecks, Suspect, bad_pages};
 use super::rate_limit::RateLimit;
 use super::read::{Portion, ReadItem, Reader};
-use super::unchanged::SkipRule;
+use super::recollect::RECOLLECTION_BYTES;
 use super::uploads::Uploads;
 use super::walk::DataDirectory;
 use crate::budget::{Budget, Reservation};
@@ -32,7 +32,7 @@ use crate::container::Codec;
 use crate::error::{Error, Result};
 use crate::postgres::{ControlFile, Lsn, Session};
 use crate::progress::Progress;
-use crate::repository::{ListedPath, ObjectName, Packs};
+use crate::repository::{ListedPath, ObjectName};
 use crate::{step, task};
 
 /// Jobs that wait for a reader.
@@ -47,10 +47,6 @@ const IN_FLIGHT: usize = 24;
 /// Room for the pack that is filled, two that are being stored, and the chunks on their way: with the program
 /// itself the process stays below 160 MiB.
 const MEMORY_BYTES: u32 = 104 << 20;
-
-/// Bytes of that for what is known of earlier packs, and for reading it.
-const KNOWN_BYTES: u64 = 16 << 20;
-const INDEX_BYTES: u64 = 8 << 20;
 
 /// What is copied, how, and into which backup.
 #[derive(Clone)]
@@ -97,11 +93,13 @@ pub(super) struct Copied {
 pub(super) async fn copy(copy: Copy<'_>) -> Result<CopyEnd> {
     let budget = Budget::of(MEMORY_BYTES);
     let mut feeders = Feeders::default();
-    let (memory, known) = copy.recollect(&mut feeders);
-    let _for_indexes = match &known {
-        Some(_) => Some(budget.reserve(KNOWN_BYTES + INDEX_BYTES).await),
+    let Target { repository, cluster, .. } = &copy.target;
+    let recollection = copy.base.recollect(repository, *cluster, copy.rescan, &mut feeders);
+    let _for_earlier = match &recollection {
+        Some(_) => Some(budget.reserve(RECOLLECTION_BYTES).await),
         None => None,
     };
+    let (memory, known) = recollection.map(|earlier| (earlier.memory, earlier.known)).unzip();
     let table = known.as_ref().map(|known| Arc::clone(known.table())).unwrap_or_default();
     let assembler = Assembler::new(copy.target.clone(), copy.data.clone(), copy.numbers, table);
     let pool = BufferPool::default();
@@ -116,8 +114,8 @@ pub(super) async fn copy(copy: Copy<'_>) -> Result<CopyEnd> {
         start_lsn: copy.start_lsn,
         progress: copy.progress,
     };
-    let mut chunks =
-        Pipeline { copy: &copy, reader: &reader, known, budget, pool: &pool }.chunks(memory);
+    let mut chunks = Pipeline { copy: &copy, reader: &reader, known, budget, pool: &pool }
+        .chunks(memory.unwrap_or_default());
     while let Some(chunk) = chunks.try_next().await? {
         if let Some(lying) = packing.add(chunk).await? {
             let numbers = packing.assemble(|assembler| Ok(assembler.free_numbers())).await?;
@@ -129,36 +127,6 @@ pub(super) async fn copy(copy: Copy<'_>) -> Result<CopyEnd> {
     let control = packing.add_control_file(&reader, codec, pool).await?;
     let stored = packing.assemble(|assembler| Ok(assembler.take_stored())).await?;
     Ok(CopyEnd::Whole(Box::new(Copied { stored, uploads: packing.uploads, control })))
-}
-
-impl Copy<'_> {
-    /// What earlier backups hold: as the walk is told it, and as the readers look it up.
-    fn recollect(&self, feeders: &mut Feeders) -> (Memory, Option<Arc<KnownPacks>>) {
-        let (repository, cluster) = (&self.target.repository, self.target.cluster);
-        let mut table = Vec::new();
-        let mut feeds = Vec::new();
-        let index_budget = Budget::of(INDEX_BYTES as u32);
-        if let Some(parent) = self.base.manifest() {
-            table.extend_from_slice(&parent.packs);
-            feeds.push(feeders.parent(repository, parent));
-        }
-        for (_, packs) in &self.base.dead {
-            let first = table.len() as u32;
-            table.extend_from_slice(packs);
-            let packs = (first..).zip(packs.iter().cloned()).collect();
-            let dead = DeadPacks { cluster, packs };
-            feeds.push(feeders.dead(repository, dead, index_budget.clone()));
-        }
-        if feeds.is_empty() {
-            return (Memory::default(), None);
-        }
-        let packs =
-            Packs::new(repository, cluster, table.into(), index_budget, KNOWN_BYTES as usize);
-        let known = Arc::new(KnownPacks::new(packs));
-        let parent = self.base.manifest().filter(|_| self.rescan == Rescan::Changed);
-        let rule = parent.and_then(|parent| SkipRule::of(parent, self.base.sample()));
-        (Memory::new(feeds, Arc::clone(&known), rule), Some(known))
-    }
 }
 
 struct Pipeline<'a> {

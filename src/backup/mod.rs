@@ -3,7 +3,7 @@
 //! Owns the steps of `backup-push`, the pipeline that copies a data directory, and marks. Does not own what a data
 //! directory holds (`postgres`), object names and documents (`repository`), or reading a backup back (`restore`).
 //!
-//! [`Source`] is a server that was found fit, [`push`] takes one backup of it, [`survey`] tells what would be read.
+//! [`Source`] is a server that was found fit, [`push`] takes one backup of it, [`plan`] tells what it would read.
 
 mod alive;
 mod announce;
@@ -27,9 +27,11 @@ mod memory;
 mod pack_builder;
 mod pack_table;
 mod pages;
+mod plan;
 mod push;
 mod rate_limit;
 mod read;
+mod recollect;
 mod source;
 mod survey;
 #[cfg(test)]
@@ -44,9 +46,10 @@ use crate::repository::{BackupId, Repository};
 
 pub use base::{Scope, WhyFull};
 pub use mark::{Permanence, mark};
+pub use plan::{Plan, ToRead, plan};
 pub use push::{Options, Pushed, Request, push};
 pub use source::Source;
-pub use survey::{Survey, survey};
+pub use survey::Survey;
 
 /// The backup that is being written. Cloning is cheap.
 #[derive(Clone)]

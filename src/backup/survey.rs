@@ -1,11 +1,7 @@
 //! What a backup would read, without reading it.
 
-use std::path::Path;
-
 use super::walk::{DataDirectory, Found};
-use crate::config::LinkPolicy;
 use crate::error::Result;
-use crate::postgres::ControlFile;
 
 /// How much a data directory holds of what is copied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,13 +17,6 @@ pub struct Survey {
 }
 
 /// Walks the data directory as a backup would; blocking.
-///
-/// Fails on what would fail the backup: unreadable directories, links that are not allowed.
-pub fn survey(pgdata: &Path, links: LinkPolicy, spool: Option<&Path>) -> Result<Survey> {
-    let control = ControlFile::read(pgdata)?;
-    survey_of(&DataDirectory::new(pgdata.to_owned(), &control, links)?.leave_out(spool))
-}
-
 pub(super) fn survey_of(data: &DataDirectory) -> Result<Survey> {
     let mut survey = Survey::default();
     data.walk(&mut |found| {
@@ -38,7 +27,7 @@ pub(super) fn survey_of(data: &DataDirectory) -> Result<Survey> {
 }
 
 impl Survey {
-    fn add(&mut self, found: &Found) {
+    pub(super) fn add(&mut self, found: &Found) {
         match found {
             Found::File(file) => {
                 self.files += 1;

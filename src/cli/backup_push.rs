@@ -6,12 +6,11 @@ use bytesize::ByteSize;
 
 use super::backup_document::{BackupDocument, permanence};
 use super::{Context, Outcome, output, progress};
-use crate::backup::{self, Options, Pushed, Request, Scope, Source, Survey};
+use crate::backup::{self, Options, Plan, Pushed, Request, Scope, Source};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
-use crate::repository::{Creation, FirstCluster, Site};
+use crate::repository::{self, BackupKind, Creation, FirstCluster, Repository, Site};
 use crate::storage::RepositoryUrl;
-use crate::task;
 
 const APPLICATION_NAME: &str = "walrs backup-push";
 
@@ -37,6 +36,12 @@ pub(super) struct Args {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+}
+
+impl Args {
+    fn scope(&self) -> Scope {
+        if self.full { Scope::Full } else { Scope::Delta }
+    }
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<Outcome> {
@@ -66,7 +71,7 @@ async fn take(args: &Args, context: &Context, pgdata: &Path) -> Result<Pushed> {
         spool: site.spool(),
         progress: &*reporter,
     };
-    let scope = if args.full { Scope::Full } else { Scope::Delta };
+    let scope = args.scope();
     let (label, permanence) = (args.label.clone(), permanence(args.permanent));
     let request = Request { label, permanence, scope };
     backup::push(source, &repository, &request, &options).await
@@ -98,37 +103,73 @@ fn refuse_repository_inside(context: &Context, pgdata: &Path) -> Result<()> {
 
 async fn plan(args: &Args, context: &Context, pgdata: &Path) -> Result<Outcome> {
     let site = context.site_of(pgdata)?;
-    let (directory, links) = (pgdata.to_owned(), context.settings.backup.links);
-    let spool = site.spool().map(Path::to_owned);
-    let survey =
-        task::blocking(move || backup::survey(&directory, links, spool.as_deref())).await?;
+    let repository = existing_repository(context, &site).await?;
+    let (settings, spool) = (&context.settings.backup, site.spool());
+    let plan = backup::plan(repository.as_ref(), pgdata, settings, args.scope(), spool).await?;
     if args.json {
-        output::json(&PlanDocument::new(&survey))?;
+        output::json(&PlanDocument::new(&plan))?;
     } else {
-        output::line(&format!(
-            "full backup of {} files, {} to read ({} directories, {} tablespaces)",
-            survey.files,
-            ByteSize(survey.bytes),
-            survey.directories,
-            survey.tablespaces
-        ))?;
+        output::line(&plan_text(&plan))?;
     }
     Ok(Outcome::Done)
 }
 
+/// The repository, if there is one yet: the first backup would make it.
+async fn existing_repository(context: &Context, site: &Site) -> Result<Option<Repository>> {
+    if !repository::exists(&*context.storage(Deadline::never()).await?).await? {
+        return Ok(None);
+    }
+    let creation = Creation::Refused("a plan changes nothing".to_owned());
+    context.open(Deadline::never(), Some(site), creation).await.map(Some)
+}
+
+fn plan_text(plan: &Plan) -> String {
+    let Plan { survey, to_read, parent } = plan;
+    let kind = match parent {
+        Ok(parent) => format!("delta of {parent}"),
+        Err(why) => format!("full backup: {why}"),
+    };
+    format!(
+        "{kind}\ncopy   {} files, {} ({} directories, {} tablespaces)\n\
+         read   {} files, {} ({} blocks)\nstore  at most {}",
+        survey.files,
+        ByteSize(survey.bytes),
+        survey.directories,
+        survey.tablespaces,
+        to_read.files,
+        ByteSize(to_read.bytes),
+        to_read.blocks,
+        ByteSize(to_read.bytes),
+    )
+}
+
 #[derive(serde::Serialize)]
 struct PlanDocument {
-    kind: &'static str,
+    kind: BackupKind,
+    parent: Option<String>,
     files: u64,
     bytes: u64,
     directories: u64,
     tablespaces: u64,
+    files_to_read: u64,
+    blocks_to_read: u64,
+    bytes_to_read: u64,
 }
 
 impl PlanDocument {
-    fn new(survey: &Survey) -> Self {
-        let Survey { files, bytes, directories, tablespaces } = *survey;
-        Self { kind: "full", files, bytes, directories, tablespaces }
+    fn new(plan: &Plan) -> Self {
+        let (survey, to_read) = (&plan.survey, &plan.to_read);
+        Self {
+            kind: if plan.parent.is_ok() { BackupKind::Delta } else { BackupKind::Full },
+            parent: plan.parent.as_ref().ok().map(ToString::to_string),
+            files: survey.files,
+            bytes: survey.bytes,
+            directories: survey.directories,
+            tablespaces: survey.tablespaces,
+            files_to_read: to_read.files,
+            blocks_to_read: to_read.blocks,
+            bytes_to_read: to_read.bytes,
+        }
     }
 }
 

@@ -139,3 +139,28 @@ async fn thirty_deltas_of_scattered_updates_stay_within_a_constant_factor() {
     assert!(referenced <= 5 * bytes, "{referenced} of {bytes}");
     assert_delta_is_the_directory(&mut cluster, "copy");
 }
+
+#[test]
+fn a_plan_tells_what_a_delta_would_read() {
+    let repository = TestRepository::plain_directory();
+    let cluster = archiving(&repository);
+    cluster.psql(ROWS);
+    let planned = |cluster: &crate::support::cluster::Cluster, arguments: &[&str]| {
+        let all = [&["backup-push", "--plan", "--json"], arguments].concat();
+        let stdout = cluster.walrs(&all).expect_success().stdout;
+        serde_json::from_str::<serde_json::Value>(&stdout).unwrap()
+    };
+    assert_eq!(text(&planned(&cluster, &[]), "kind"), "full");
+    cluster.psql("checkpoint");
+    std::thread::sleep(std::time::Duration::from_millis(2200));
+    let full = push(&cluster, &[]);
+    cluster.psql("update t set filler = 'changed' where i = 5; checkpoint");
+    let before = repository.keys();
+    let plan = planned(&cluster, &[]);
+    assert_eq!(repository.keys(), before);
+    assert_eq!((text(&plan, "kind"), text(&plan, "parent")), ("delta", text(&full, "id")));
+    let shares = |name: &str, of: &str| number(&plan, name) * 2 < number(&plan, of);
+    assert!(shares("files_to_read", "files"), "{plan}");
+    assert!(number(&plan, "blocks_to_read") * 8192 >= number(&plan, "bytes_to_read"), "{plan}");
+    assert_eq!(planned(&cluster, &["--full"])["bytes_to_read"], plan["bytes"]);
+}

@@ -281,21 +281,37 @@ class Repository:
         return aes_gcm_open(key, bytes.fromhex(slot["nonce"]), bytes.fromhex(slot["wrapped"]), associated)
 
     def find_backup(self, wanted):
-        """The manifest of a backup. LATEST never skips a damaged one: an older backup is for a human to choose."""
+        """The manifest of a backup; LATEST is the one that stopped last."""
         known = [backup for backup in self.below("backups")
                  if BACKUP_ID.fullmatch(backup) and self.exists(f"backups/{backup}/manifest")]
         kept = [backup for backup in known if not self.exists(f"tombstones/{backup}.json")]
-        for backup in reversed(kept) if wanted == "LATEST" else {wanted}.intersection(known):
-            container = Container(self, f"backups/{backup}/manifest", MANIFEST)
-            manifest = json.loads(container.content())
-            container.expect((manifest["format"], manifest["backup_id"]) == (1, backup), "it is of another backup")
-            container.expect(manifest["kind"] in ("backup", "void"), f"its kind is {manifest['kind']!r}")
-            if manifest["kind"] == "backup":
-                container.expect(manifest["system_identifier"] == str(container.system), "it is of another cluster")
-                if backup not in kept:
-                    print(f"warning: backup `{backup}` was deleted, parts of it may be gone", file=sys.stderr)
-                return manifest
-        raise Refused(USAGE, f"there is no finished backup `{wanted}`; manifests: {', '.join(kept) or 'none'}")
+        found, unreadable = [], {}
+        for backup in kept if wanted == "LATEST" else {wanted}.intersection(known):
+            try:
+                found += self.read_manifest(backup)
+            except Refused as refused:
+                unreadable[backup] = refused
+        latest = max(found, key=lambda manifest: manifest["stop_time"].rstrip("Z"), default=None)
+        # LATEST never skips a damaged one: an older backup is for a human to choose.
+        for backup, refused in unreadable.items():
+            if latest is None or backup > latest["backup_id"]:
+                raise refused
+        if latest is None:
+            raise Refused(USAGE, f"there is no finished backup `{wanted}`; manifests: {', '.join(kept) or 'none'}")
+        if latest["backup_id"] not in kept:
+            print(f"warning: backup `{latest['backup_id']}` was deleted, parts of it may be gone", file=sys.stderr)
+        return latest
+
+    def read_manifest(self, backup):
+        """The manifest in a list, which is empty when it is void."""
+        container = Container(self, f"backups/{backup}/manifest", MANIFEST)
+        manifest = json.loads(container.content())
+        container.expect((manifest["format"], manifest["backup_id"]) == (1, backup), "it is of another backup")
+        container.expect(manifest["kind"] in ("backup", "void"), f"its kind is {manifest['kind']!r}")
+        if manifest["kind"] == "void":
+            return []
+        container.expect(manifest["system_identifier"] == str(container.system), "it is of another cluster")
+        return [manifest]
 
     def wal_name(self, cluster, file):
         history = file.endswith(".history")

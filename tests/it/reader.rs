@@ -39,6 +39,8 @@ fn a_backup_restored_by_the_reader_recovers(sealing: Sealing, codec: &str) {
     cluster.start();
     cluster.psql("create table t as select i, md5(i::text) from generate_series(1, 50000) i");
     cluster.walrs(&["backup-push"]).expect_success();
+    cluster.psql("update t set md5 = 'changed' where i % 500 = 3; checkpoint");
+    cluster.walrs(&["backup-push"]).expect_success().expect_message("delta of");
     cluster.psql("insert into t select i, 'after' from generate_series(1, 10) i");
     cluster.archive_all();
     let rows = table_digests(&cluster);

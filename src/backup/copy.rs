@@ -354,3 +354,7 @@ impl Packing<'_> {
         Ok(control)
     }
 }
+
+#[cfg(test)]
+#[path = "history_tests.rs"]
+mod history;

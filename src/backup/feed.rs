@@ -174,7 +174,7 @@ async fn feed_packs(
             let mut files = Vec::new();
             for (path, extent) in extents_of(&index, number)? {
                 match &mut last {
-                    Some((open, extents)) if *open == path => extents.push(extent),
+                    Some((open, extents)) if *open == path => go_on(extents, extent),
                     _ => files.extend(last.replace((path, vec![extent])).map(fed)),
                 }
             }
@@ -184,6 +184,16 @@ async fn feed_packs(
         send(sender, files).await?;
     }
     send(sender, last.map(fed).into_iter().collect()).await
+}
+
+/// The next extent of a file. A run that began anew, because identities of files lied, has stored the file twice: what
+/// it stored last counts.
+fn go_on(extents: &mut Vec<Extent>, next: Extent) {
+    let reached = extents.last().map_or(0, |last| last.offset + last.length);
+    if next.offset < reached {
+        extents.clear();
+    }
+    extents.push(next);
 }
 
 fn fed((path, extents): (ListedPath, Vec<Extent>)) -> FedFile {

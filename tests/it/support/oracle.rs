@@ -18,6 +18,10 @@ const ONLY_INDEX: &str = "set enable_seqscan = off; set enable_indexonlyscan = o
                           set enable_bitmapscan = off; set enable_sort = off; \
                           set enable_incremental_sort = off; set max_parallel_workers_per_gather = 0;";
 
+const INDEX_ALONE: &str = "set enable_seqscan = off; set enable_indexscan = off; \
+                           set enable_bitmapscan = off; set enable_sort = off; \
+                           set max_parallel_workers_per_gather = 0;";
+
 /// Row count and md5 over the sorted rows of every user table, by sequential scan: `schema.table` → `count:md5`.
 #[track_caller]
 pub(crate) fn table_digests(cluster: &Cluster) -> TableDigests {
@@ -39,16 +43,48 @@ pub(crate) fn table_digests_in(cluster: &Cluster, database: &str) -> TableDigest
 #[track_caller]
 pub(crate) fn assert_indexes_agree(cluster: &Cluster, database: &str) {
     let by_scan = table_digests_in(cluster, database);
-    for line in lines(cluster, database, COMPLETE_BTREE_INDEXES) {
-        let (table, columns) = line.split_once('|').expect("two columns");
+    for Index { table, columns, .. } in &complete_btree_indexes(cluster, database) {
         let ordered = format!("(select * from {table} order by {columns}) as r");
         let plan =
             cluster.psql_in(database, &format!("{ONLY_INDEX} explain select * from {ordered}"));
         assert!(plan.contains("Index Scan using"), "no index scan over {columns}:\n{plan}");
         let sql = format!("{ONLY_INDEX} {}", digest_query(&ordered));
         let by_index = cluster.psql_in(database, &sql);
-        assert_eq!(by_scan[table], by_index, "index on ({columns}) of {table} leads elsewhere");
+        assert_eq!(&by_scan[table], &by_index, "index on ({columns}) of {table} leads elsewhere");
     }
+}
+
+/// Asserts that what a btree index says alone, where the visibility map lets it, is what the heap says.
+#[track_caller]
+pub(crate) fn assert_indexes_alone_agree(cluster: &Cluster, database: &str) {
+    let mut indexes = complete_btree_indexes(cluster, database);
+    indexes.retain(|index| !index.has_expressions);
+    for Index { table, columns, .. } in &indexes {
+        let rows = format!("(select {columns} from {table} order by {columns}) as r");
+        let plan =
+            cluster.psql_in(database, &format!("{INDEX_ALONE} explain select * from {rows}"));
+        assert!(plan.contains("Index Only Scan using"), "no index-only scan:\n{plan}");
+        let by = |access| cluster.psql_in(database, &format!("{access} {}", digest_query(&rows)));
+        let (heap, index) = (by(NO_INDEX), by(INDEX_ALONE));
+        assert_eq!(heap, index, "index on ({columns}) of {table} alone says otherwise");
+    }
+}
+
+/// A btree index that has an entry for every row.
+struct Index {
+    table: String,
+    columns: String,
+    has_expressions: bool,
+}
+
+fn complete_btree_indexes(cluster: &Cluster, database: &str) -> Vec<Index> {
+    let index = |line: &String| {
+        let (place, expressions) = line.rsplit_once('|').expect("three columns");
+        let (table, columns) = place.split_once('|').expect("three columns");
+        let (table, columns) = (table.to_owned(), columns.to_owned());
+        Index { table, columns, has_expressions: expressions == "t" }
+    };
+    lines(cluster, database, COMPLETE_BTREE_INDEXES).iter().map(index).collect()
 }
 
 /// Asserts that heaps, btrees and visibility maps of every database are sound.
@@ -58,6 +94,7 @@ pub(crate) fn assert_indexes_agree(cluster: &Cluster, database: &str) {
 pub(crate) fn assert_sound(cluster: &Cluster) {
     for database in databases(cluster) {
         assert_indexes_agree(cluster, &database);
+        assert_indexes_alone_agree(cluster, &database);
         assert_visibility_maps(cluster, &database);
         if cluster.major() == Major::V13 {
             assert_btrees(cluster, &database);
@@ -115,9 +152,9 @@ const USER_TABLES: &str = "select format('%I.%I', n.nspname, c.relname) from pg_
     and c.relpersistence = 'p' and n.nspname not in ('pg_catalog', 'information_schema') \
     and n.nspname not like 'pg\\_toast%' order by 1";
 
-const COMPLETE_BTREE_INDEXES: &str = "select format('%I.%I|%s', n.nspname, c.relname, \
+const COMPLETE_BTREE_INDEXES: &str = "select format('%I.%I|%s|%s', n.nspname, c.relname, \
     (select string_agg(pg_get_indexdef(i.indexrelid, k, true), ', ' order by k) \
-     from generate_series(1, i.indnkeyatts) k)) from pg_index i \
+     from generate_series(1, i.indnkeyatts) k), 0 = any(i.indkey)) from pg_index i \
     join pg_class c on c.oid = i.indrelid join pg_namespace n on n.oid = c.relnamespace \
     join pg_class x on x.oid = i.indexrelid join pg_am a on a.oid = x.relam \
     where a.amname = 'btree' and i.indisvalid and i.indpred is null and c.relkind in ('r', 'm') \

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tracing::debug;
+
 use super::feed::{FedFile, Feed};
 use super::known::{KnownFile, KnownPacks, Layer};
 use super::unchanged::{SkipRule, Verdict};
@@ -53,6 +55,7 @@ impl Memory {
         for FedFile { extents, entry, .. } in lines {
             match entry.as_ref().map(|entry| self.judge(data, file, entry, &extents)) {
                 Some(Verdict::Same) => {
+                    debug!(path = %file.path, "taken over unread");
                     let entry = entry.expect("it was judged");
                     return Ok(Recalled::Unchanged(entry, extents));
                 }

@@ -10,6 +10,8 @@ use crate::task;
 pub(super) const WINDOW_BYTES: u64 = 1 << 30;
 /// A window holds at most this many files.
 pub(super) const WINDOW_FILES: usize = 8192;
+/// A window holds files of at most this many extents, or one file that has more: deltas scatter files over many packs.
+pub(super) const WINDOW_EXTENTS: usize = 128 << 10;
 
 /// The lines of a backup's file list, in order.
 pub(super) struct Listing {
@@ -64,23 +66,48 @@ impl Listing {
     }
 
     /// The files of the next window; `None` at the end of the list.
+    ///
+    /// A window goes on over the ends of parts: files of different parts may share a chunk, which is read once for each
+    /// window.
     pub(super) async fn next_window(&mut self) -> Result<Option<Vec<FileEntry>>> {
-        loop {
-            let (mut bytes, mut count) = (0_u64, 0);
+        let (mut files, mut size) = (Vec::new(), WindowSize::default());
+        while !size.is_full() {
+            let mut reached = size;
             let enough = move |entry: &Entry| {
-                let Entry::File(file) = entry else { return false };
-                (bytes, count) = (bytes.saturating_add(file.size), count + 1);
-                bytes >= WINDOW_BYTES || count == WINDOW_FILES
+                reached.add(entry);
+                reached.is_full()
             };
             let entries = self.take(enough).await?;
             if entries.is_empty() {
-                return Ok(None);
+                break;
             }
-            let files: Vec<_> = entries.into_iter().filter_map(into_file).collect();
-            if !files.is_empty() {
-                return Ok(Some(files));
+            for entry in &entries {
+                size.add(entry);
             }
+            files.extend(entries.into_iter().filter_map(into_file));
         }
+        Ok(Some(files).filter(|files| !files.is_empty()))
+    }
+}
+
+/// How much a window holds.
+#[derive(Debug, Clone, Copy, Default)]
+struct WindowSize {
+    bytes: u64,
+    files: usize,
+    extents: usize,
+}
+
+impl WindowSize {
+    fn add(&mut self, entry: &Entry) {
+        let Entry::File(file) = entry else { return };
+        self.bytes = self.bytes.saturating_add(file.size);
+        self.files += 1;
+        self.extents += file.extents.len();
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= WINDOW_BYTES || self.files >= WINDOW_FILES || self.extents >= WINDOW_EXTENTS
     }
 }
 

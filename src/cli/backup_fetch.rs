@@ -11,7 +11,7 @@ use super::restore::{open, parse_tablespace};
 use super::{Context, Outcome, output, progress, restore_command};
 use crate::error::Result;
 use crate::repository::{Catalog, Manifest};
-use crate::restore::{Filled, Job};
+use crate::restore::{Filled, Job, Onto};
 
 /// Arguments of `walrs backup-fetch`.
 #[derive(Debug, clap::Args)]
@@ -50,6 +50,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Outcome> {
         repository: &repository,
         manifest: Arc::clone(&manifest),
         destination: &args.destination,
+        onto: Onto::Nothing,
         tablespaces: &mapping,
         grace: context.settings.retention.grace,
     };

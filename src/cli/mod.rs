@@ -18,6 +18,7 @@ mod output;
 mod progress;
 mod restore;
 mod restore_command;
+mod restore_report;
 mod show_config;
 mod wal_fetch;
 mod wal_push;

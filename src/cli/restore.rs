@@ -4,18 +4,17 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytesize::ByteSize;
 use clap::{ArgGroup, ValueEnum};
-use serde::Serialize;
 
-use super::{Context, Outcome, output, progress, restore_command};
+use super::restore_report::{Format, Report};
+use super::{Context, Outcome, progress, restore_command};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
-use crate::postgres::Lsn;
-use crate::repository::{Creation, Repository};
+use crate::postgres::{Lsn, SystemIdentifier};
+use crate::repository::{Creation, Repository, Site};
 use crate::restore::{
-    Archiving, Edge, Goal, Job, Ready, RecoveryPlan, RestorePoint, Role, Target, TargetAction,
-    TimelineChoice, Wanted, parse_time,
+    Archiving, Edge, Goal, Job, Onto, RecoveryPlan, RestorePoint, Role, Target, TargetAction,
+    TimelineChoice, UnarchivedWal, Wanted, cluster_in_place, parse_time,
 };
 
 /// Arguments of `walrs restore`.
@@ -23,7 +22,7 @@ use crate::restore::{
 #[command(group = ArgGroup::new("target").args(["to_time", "to_lsn", "to_xid", "to_name", "immediate"]))]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct Args {
-    /// The data directory to make; new or empty
+    /// The data directory to make; new or empty, unless `--in-place`
     #[arg(value_name = "DEST")]
     destination: PathBuf,
     /// Recover up to this moment, with an offset like `2026-11-20 10:15:00+01:00` or `Z`
@@ -62,7 +61,13 @@ pub(super) struct Args {
     /// Put a tablespace elsewhere; repeatable
     #[arg(long = "tablespace", value_name = "OID=DIR", value_parser = parse_tablespace)]
     tablespaces: Vec<(u32, PathBuf)>,
-    /// Whether the restored server archives [default: off, and keep for a standby]
+    /// Bring an existing data directory of the same cluster back, reusing the blocks that are right
+    #[arg(long)]
+    in_place: bool,
+    /// Give up what the data directory has committed and not archived
+    #[arg(long, requires = "in_place")]
+    discard_unarchived_wal: bool,
+    /// Whether the restored server archives [default: off; keep in place and for a standby]
     #[arg(long, value_enum)]
     archive: Option<ArchiveArgument>,
     /// Print what would be done, and stop
@@ -86,56 +91,71 @@ enum ArchiveArgument {
     Keep,
 }
 
-/// What was, or would be, restored.
-#[derive(Debug, Serialize)]
-struct Report {
-    backup: String,
-    backup_stop_time: String,
-    system_identifier: String,
-    data_directory: String,
-    tablespaces: BTreeMap<u32, String>,
-    target: String,
-    timeline: u32,
-    action: String,
-    #[serde(skip)]
-    afterwards: String,
-    archiving: &'static str,
-    files: u64,
-    bytes: u64,
-    packs: usize,
-    stored_bytes: u64,
-    warnings: Vec<String>,
-}
-
 /// Chooses the backup, fetches it, and writes the settings of the recovery.
 pub(super) async fn run(args: Args, context: &Context) -> Result<Outcome> {
     let goal = args.goal()?;
     let archiving = args.archiving(goal.role);
-    let repository = open(context).await?;
-    let plan = RecoveryPlan::make(&repository, args.wanted(goal, &repository, context)?).await?;
+    let target = OpenTarget::find(&args, context).await?;
+    let repository = &target.repository;
+    let plan = RecoveryPlan::make(repository, args.wanted(goal, target.cluster, context)).await?;
     let mapping: BTreeMap<_, _> = args.tablespaces.iter().cloned().collect();
     let job = Job {
-        repository: &repository,
+        repository,
         manifest: Arc::clone(&plan.manifest),
         destination: &args.destination,
+        onto: target.onto,
         tablespaces: &mapping,
         grace: context.settings.retention.grace,
     };
     let ready = job.inspect().await?;
+    let format = if args.json { Format::Json } else { Format::Text };
     let report = Report::new(&plan, &ready, archiving, context)?;
     if args.plan {
-        return report.print_plan(&args);
+        let amounts = ready.estimate(&*progress::reporter()).await?;
+        return report.print_plan(&amounts, format);
     }
-    let command = restore_command::for_repository(context, &repository)?.to_setting();
+    let command = restore_command::for_repository(context, repository)?.to_setting();
     let settings = plan.settings(archiving, command);
-    ready.fill(Some(settings), &*progress::reporter()).await?;
-    report.print_done(&args)
+    let filled = ready.fill(Some(settings), &*progress::reporter()).await?;
+    report.print_done(&filled.amounts, format)
+}
+
+/// The repository, with what is known of the destination.
+struct OpenTarget {
+    repository: Repository,
+    cluster: SystemIdentifier,
+    onto: Onto,
+}
+
+impl OpenTarget {
+    /// In place, the destination says which cluster it is, and its witness which repository it uses.
+    async fn find(args: &Args, context: &Context) -> Result<Self> {
+        if !args.in_place {
+            let repository = open(context).await?;
+            let cluster = context.cluster(&repository)?;
+            return Ok(Self { repository, cluster, onto: Onto::Nothing });
+        }
+        let cluster = cluster_in_place(&args.destination)?;
+        let site = context.site_of(&args.destination)?;
+        let repository = open_for(context, Some(&site)).await?;
+        repository.authorise(cluster)?;
+        let unarchived = match args.discard_unarchived_wal {
+            true => UnarchivedWal::Discarded,
+            false => UnarchivedWal::Kept,
+        };
+        let own = context.settings.spool.iter().cloned().collect();
+        Ok(Self { repository, cluster, onto: Onto::Existing { unarchived, own } })
+    }
 }
 
 /// The repository, without the witness of the configured data directory: that may be the very one that is to be made.
 pub(super) async fn open(context: &Context) -> Result<Repository> {
+    open_for(context, None).await
+}
+
+async fn open_for(context: &Context, site: Option<&Site>) -> Result<Repository> {
     let creation = Creation::Refused("a restore never makes a repository".to_owned());
-    context.open(Deadline::never(), None, creation).await
+    context.open(Deadline::never(), site, creation).await
 }
 
 /// `OID=DIR`.
@@ -174,134 +194,20 @@ impl Args {
     }
 
     fn archiving(&self, role: Role) -> Archiving {
-        match (self.archive, role) {
-            (Some(ArchiveArgument::Off), _) | (None, Role::Primary) => Archiving::Off,
-            (Some(ArchiveArgument::Keep), _) | (None, Role::Standby) => Archiving::Keep,
+        match self.archive {
+            Some(ArchiveArgument::Keep) => Archiving::Keep,
+            None if self.in_place || role == Role::Standby => Archiving::Keep,
+            Some(ArchiveArgument::Off) | None => Archiving::Off,
         }
     }
 
     fn wanted<'a>(
         &'a self,
         goal: Goal,
-        repository: &Repository,
+        cluster: SystemIdentifier,
         context: &'a Context,
-    ) -> Result<Wanted<'a>> {
-        let cluster = context.cluster(repository)?;
+    ) -> Wanted<'a> {
         let allow_gap_at = context.settings.wal.allow_gap_at.as_deref();
-        Ok(Wanted { cluster, backup: self.backup.as_deref(), goal, allow_gap_at })
-    }
-}
-
-impl Report {
-    fn new(
-        plan: &RecoveryPlan,
-        ready: &Ready<'_>,
-        archiving: Archiving,
-        context: &Context,
-    ) -> Result<Self> {
-        let manifest = &plan.manifest;
-        let place = |(number, path): (&u32, &PathBuf)| (*number, path.display().to_string());
-        let mut warnings: Vec<String> = plan.warning.iter().cloned().collect();
-        let credentials = restore_command::credentials_to_carry(context)?;
-        if !credentials.is_empty() {
-            warnings.push(format!(
-                "the environment of the server must carry {}: credentials are not written into its settings",
-                credentials.join(", ")
-            ));
-        }
-        Ok(Self {
-            backup: manifest.backup_id.to_string(),
-            backup_stop_time: manifest.stop_time.to_string(),
-            system_identifier: manifest.system_identifier.to_string(),
-            data_directory: ready.data().display().to_string(),
-            tablespaces: ready.tablespaces().iter().map(place).collect(),
-            target: plan.goal.target.to_string(),
-            timeline: plan.timeline.get(),
-            action: plan.goal.action.to_string(),
-            afterwards: afterwards(&plan.goal),
-            archiving: match archiving {
-                Archiving::Off => "off",
-                Archiving::Keep => "keep",
-            },
-            files: manifest.files,
-            bytes: manifest.bytes,
-            packs: manifest.packs.len(),
-            stored_bytes: manifest.packs.iter().map(|pack| pack.size).sum(),
-            warnings,
-        })
-    }
-
-    fn print_plan(&self, args: &Args) -> Result<Outcome> {
-        if args.json {
-            output::json(self)?;
-        } else {
-            output::line(&self.plan_text())?;
-        }
-        Ok(Outcome::Done)
-    }
-
-    fn plan_text(&self) -> String {
-        let mut lines = vec![
-            format!("backup      {} (ended at {})", self.backup, self.backup_stop_time),
-            format!("into        {}", self.data_directory),
-        ];
-        lines.extend(
-            self.tablespaces.iter().map(|(oid, path)| format!("tablespace  {oid} into {path}")),
-        );
-        lines.push(format!(
-            "target      {} on timeline {}, {}",
-            self.target, self.timeline, self.afterwards
-        ));
-        lines.push(format!("write       {} files, {}", self.files, ByteSize(self.bytes)));
-        lines.push(format!(
-            "fetch       at most {} (packs: {})",
-            ByteSize(self.stored_bytes),
-            self.packs
-        ));
-        lines.push(format!("archiving   {}", self.archiving));
-        lines.extend(self.warnings.iter().map(|warning| format!("warning     {warning}")));
-        lines.join("\n")
-    }
-
-    fn print_done(&self, args: &Args) -> Result<Outcome> {
-        if args.json {
-            output::json(self)?;
-        }
-        for warning in &self.warnings {
-            output::note(&format!("warning: {warning}"));
-        }
-        output::note(&format!(
-            "restored backup {} into {}: {} files, {}",
-            self.backup,
-            self.data_directory,
-            self.files,
-            ByteSize(self.bytes)
-        ));
-        output::note(&format!(
-            "once started, the server recovers to {}\non timeline {}, {}\n\
-             start it with: pg_ctl -D '{}' start",
-            self.target, self.timeline, self.afterwards, self.data_directory
-        ));
-        output::note(self.archiving_text());
-        Ok(Outcome::Done)
-    }
-
-    /// R7
-    fn archiving_text(&self) -> &'static str {
-        if self.archiving == "off" {
-            "archiving is off in this copy, so that it cannot write into the repository of\n\
-             its source; once it replaces the source: ALTER SYSTEM SET archive_mode = on,\n\
-             restart the server, and take a backup"
-        } else {
-            "archiving is as the source had it: once promoted, this server archives with\n\
-             the source's archive_command"
-        }
-    }
-}
-
-fn afterwards(goal: &Goal) -> String {
-    match (goal.role, &goal.target) {
-        (Role::Standby, Target::EndOfWal) => "and stays a standby".to_owned(),
-        _ => format!("then: {}", goal.action),
+        Wanted { cluster, backup: self.backup.as_deref(), goal, allow_gap_at }
     }
 }

@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -35,6 +35,13 @@ impl Beneath {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = Arc::new(fs::open(path, flags, Mode::empty())?);
         Ok(Self { path: path.to_owned(), root, owner, open: Mutex::default() })
+    }
+
+    /// A directory below, writable for its owner, as the way to what lies in it.
+    pub(super) fn open_below(&self, path: &Path) -> io::Result<Self> {
+        let (parent, name) = self.parent(path)?;
+        let root = Arc::new(open_writable_directory(&parent, name)?);
+        Ok(Self { path: self.path.join(path), root, owner: self.owner, open: Mutex::default() })
     }
 
     /// Where it lies.
@@ -115,14 +122,23 @@ impl Beneath {
         }
     }
 
-    fn open_file(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    /// Gives a file to the owner unless it is the owner's: that would count as a change.
+    pub(super) fn give_found(&self, file: impl AsFd, found: &fs::Stat) -> io::Result<()> {
+        let is_given = |(user, group): (fs::Uid, fs::Gid)| {
+            (user.as_raw(), group.as_raw()) == (found.st_uid, found.st_gid)
+        };
+        if self.owner.is_some_and(is_given) { Ok(()) } else { self.give(file) }
+    }
+
+    /// Opens a file without following a link.
+    pub(super) fn open_file(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         let (parent, name) = self.parent(path)?;
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(fs::openat(&*parent, name, flags, Mode::RUSR | Mode::WUSR)?)
     }
 
     /// The directory that holds `path`, and the last component.
-    fn parent<'a>(&self, path: &'a Path) -> io::Result<(Arc<OwnedFd>, &'a OsStr)> {
+    pub(super) fn parent<'a>(&self, path: &'a Path) -> io::Result<(Arc<OwnedFd>, &'a OsStr)> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         Ok((self.directory(path.parent().unwrap_or(Path::new("")))?, name))
     }
@@ -170,6 +186,29 @@ pub(super) fn open_directory(parent: &OwnedFd, name: &OsStr) -> io::Result<Owned
     Ok(fs::openat(parent, name, flags, Mode::empty())?)
 }
 
+/// Like [`open_directory`], whatever its mode: its owner may look into it and change it afterwards.
+pub(super) fn open_writable_directory(parent: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
+    let directory = match open_directory(parent, name) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            unlock_directory(parent, name)?;
+            open_directory(parent, name)?
+        }
+        other => other?,
+    };
+    let mode = Mode::from_raw_mode(fs::fstat(&directory)?.st_mode);
+    if !mode.contains(Mode::RWXU) {
+        fs::fchmod(&directory, permissions(mode.as_raw_mode()) | Mode::RWXU)?;
+    }
+    Ok(directory)
+}
+
+/// Gives a directory that may not even be opened to its owner; by its descriptor, so that no link is followed.
+fn unlock_directory(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let place = fs::openat(parent, name, flags, Mode::empty())?;
+    Ok(fs::chmod(format!("/proc/self/fd/{}", place.as_raw_fd()), Mode::RWXU)?)
+}
+
 /// Syncs a directory; a file system that cannot is taken at its word, as in `durable.rs`.
 pub(super) fn sync_names(directory: &OwnedFd) -> io::Result<()> {
     match fs::fsync(directory) {
@@ -179,7 +218,7 @@ pub(super) fn sync_names(directory: &OwnedFd) -> io::Result<()> {
 }
 
 /// The permission bits of a recorded mode; a set-user-id bit is never restored.
-fn permissions(mode: u32) -> Mode {
+pub(super) fn permissions(mode: u32) -> Mode {
     Mode::from_raw_mode(mode & 0o777)
 }
 

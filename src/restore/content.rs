@@ -1,5 +1,8 @@
 //! What has arrived of the files of a window: the hashes of their blocks, until all are there (R1).
 
+use std::collections::BTreeSet;
+
+use super::plan::RightBlocks;
 use crate::container::{BLOCK_SIZE, BlockHash, ContentDigest, Sealing};
 use crate::error::{Error, Result};
 use crate::repository::{FileEntry, blocks_in, file_digest};
@@ -37,6 +40,32 @@ impl WindowHashes {
             }
         }
         Ok(())
+    }
+
+    /// Whether all blocks of a file are there and are those that its list states.
+    fn is_right(&self, number: usize, file: &FileEntry) -> bool {
+        let hashes: Option<Vec<BlockHash>> = self.0[number].iter().copied().collect();
+        hashes.is_some_and(|hashes| file_digest(&hashes, file.size) == file.digest)
+    }
+
+    /// The files, by their index, of which not every block is right.
+    pub(super) fn wrong_files(&self, files: &[FileEntry]) -> BTreeSet<u32> {
+        let numbered = files.iter().enumerate();
+        let wrong = numbered.filter(|(number, file)| !self.is_right(*number, file));
+        wrong.map(|(number, _)| u32::try_from(number).expect("a window holds few files")).collect()
+    }
+
+    /// Forgets the blocks of a file that are not what is `expected`, which has a hash for every block.
+    pub(super) fn keep_matching(&mut self, file: u32, expected: &[BlockHash]) {
+        for (found, expected) in self.0[file as usize].iter_mut().zip(expected) {
+            *found = found.filter(|found| found == expected);
+        }
+    }
+
+    /// The blocks that are there.
+    pub(super) fn known(&self) -> RightBlocks {
+        let known = |blocks: &Vec<Option<BlockHash>>| blocks.iter().map(Option::is_some).collect();
+        RightBlocks::new(self.0.iter().map(known).collect())
     }
 
     /// Compares every file with the digest that its list states.

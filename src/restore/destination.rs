@@ -11,12 +11,11 @@ use rustix::fs::{Gid, Uid};
 
 use super::beneath::{Beneath, Owner};
 use super::local;
-use super::marker::{MARKER_NAME, Marker};
+use super::marker::{Into, MARKER_NAME, Marker, Subject};
 use super::tree::Tree;
 use crate::durable::{self, Existing};
 use crate::error::{Error, Result};
 use crate::postgres::{PostmasterPid, VERSION_FILE};
-use crate::repository::BackupId;
 
 const DIRECTORY_MODE: u32 = 0o700;
 
@@ -37,6 +36,13 @@ pub(super) struct Prepared {
     pub(super) tree: Arc<Tree>,
     /// Held as long as this run lives, so that no other takes it for interrupted.
     _locks: Vec<File>,
+}
+
+impl Prepared {
+    /// Directories that this run has marked and locked.
+    pub(super) fn new(tree: Tree, locks: Vec<File>) -> Self {
+        Self { tree: Arc::new(tree), _locks: locks }
+    }
 }
 
 impl Destination {
@@ -63,12 +69,12 @@ impl Destination {
     }
 
     /// Makes missing directories, removes what an interrupted restore left, and leaves the markers of this one.
-    pub(super) fn prepare(self, backup_id: BackupId) -> Result<Prepared> {
-        let locks = self.lock_all()?;
+    pub(super) fn prepare(self, subject: Subject) -> Result<Prepared> {
+        let locks = lock_all(&self.data, &self.tablespaces)?;
         // The directories may have changed until they were locked.
         let found = Self::inspect(&self.data, &self.tablespaces)?;
         let data = found.open(&found.data)?;
-        let marker = Marker::new(backup_id)?;
+        let marker = Marker::new(subject, Into::Empty)?;
         match &found.interrupted {
             Some(_) => {
                 found.remove_leftovers(&data)?;
@@ -76,58 +82,69 @@ impl Destination {
             }
             None => marker.leave(&data, Existing::Keep)?,
         }
-        let tablespaces = found.open_tablespaces(&marker)?;
-        Ok(Prepared { tree: Arc::new(Tree::new(data, tablespaces)), _locks: locks })
-    }
-
-    /// Locks the data directory and every tablespace directory outside it: restores into different data directories
-    /// may be told to use the same.
-    fn lock_all(&self) -> Result<Vec<File>> {
-        let outside = self.tablespaces.values().filter(|place| !place.starts_with(&self.data));
-        let lock_made = |directory: &PathBuf| {
-            make_directory(directory)?;
-            lock(directory)
-        };
-        [&self.data].into_iter().chain(outside).map(lock_made).collect()
+        let tablespaces = open_tablespaces(&found.data, &found.tablespaces, found.owner, &marker)?;
+        Ok(Prepared::new(Tree::new(data, tablespaces), locks))
     }
 
     fn remove_leftovers(&self, data: &Beneath) -> Result<()> {
         let directory = self.data.display();
         tracing::warn!(%directory, "removing what an interrupted restore left");
         for directory in self.tablespaces.values().filter(|directory| directory.exists()) {
-            local::clear(&self.open(directory)?, MARKER_NAME)?;
+            local::clear(&self.open(directory)?, &[MARKER_NAME])?;
         }
-        local::clear(data, MARKER_NAME)
-    }
-
-    fn open_tablespaces(&self, marker: &Marker) -> Result<BTreeMap<u32, Beneath>> {
-        let mut opened = BTreeMap::new();
-        for (number, directory) in &self.tablespaces {
-            if directory.starts_with(&self.data) {
-                let made = durable::create_directories(&self.data, directory, DIRECTORY_MODE);
-                made.map_err(|error| failed("create", directory, error))?;
-            } else {
-                make_directory(directory)?;
-            }
-            let beneath = self.open(directory)?;
-            // A marker that stayed behind after a complete restore may be replaced; it proves nothing.
-            marker.leave(&beneath, Existing::Replace)?;
-            opened.insert(*number, beneath);
-        }
-        Ok(opened)
+        local::clear(data, &[MARKER_NAME])
     }
 
     fn open(&self, directory: &Path) -> Result<Beneath> {
-        let opened = Beneath::open(directory, self.owner);
-        let beneath = opened.map_err(|error| failed("open", directory, error))?;
-        let given = beneath.give(beneath.root());
-        given.map_err(|error| failed("give its owner", directory, error))?;
-        Ok(beneath)
+        open_owned(directory, self.owner)
     }
 }
 
+/// Locks the data directory and every tablespace directory outside it, making those that are missing: restores into
+/// different data directories may be told to use the same.
+pub(super) fn lock_all(data: &Path, tablespaces: &BTreeMap<u32, PathBuf>) -> Result<Vec<File>> {
+    let outside = tablespaces.values().map(PathBuf::as_path).filter(|it| !it.starts_with(data));
+    let lock_made = |directory: &Path| {
+        make_directory(directory)?;
+        lock(directory)
+    };
+    [data].into_iter().chain(outside).map(lock_made).collect()
+}
+
+/// Opens the tablespace directories, making those that are missing, and leaves the marker in each.
+pub(super) fn open_tablespaces(
+    data: &Path,
+    tablespaces: &BTreeMap<u32, PathBuf>,
+    owner: Owner,
+    marker: &Marker,
+) -> Result<BTreeMap<u32, Beneath>> {
+    let mut opened = BTreeMap::new();
+    for (number, directory) in tablespaces {
+        if directory.starts_with(data) {
+            let made = durable::create_directories(data, directory, DIRECTORY_MODE);
+            made.map_err(|error| failed("create", directory, error))?;
+        } else {
+            make_directory(directory)?;
+        }
+        let beneath = open_owned(directory, owner)?;
+        // A marker that stayed behind after a complete restore may be replaced; it proves nothing.
+        marker.leave(&beneath, Existing::Replace)?;
+        opened.insert(*number, beneath);
+    }
+    Ok(opened)
+}
+
+/// Opens a directory and gives it to the owner.
+pub(super) fn open_owned(directory: &Path, owner: Owner) -> Result<Beneath> {
+    let opened = Beneath::open(directory, owner);
+    let beneath = opened.map_err(|error| failed("open", directory, error))?;
+    let given = beneath.give(beneath.root());
+    given.map_err(|error| failed("give its owner", directory, error))?;
+    Ok(beneath)
+}
+
 /// The absolute path, links resolved as far as it exists.
-fn resolve(directory: &Path) -> Result<PathBuf> {
+pub(super) fn resolve(directory: &Path) -> Result<PathBuf> {
     let absolute = std::path::absolute(directory);
     let absolute = absolute.map_err(|error| failed("find", directory, error))?;
     match absolute.canonicalize() {
@@ -145,17 +162,23 @@ fn inspect_data(data: &Path) -> Result<Option<Marker>> {
     if names.is_empty() {
         return Ok(None);
     }
-    if let Some(marker) = Marker::of_interrupted(data)? {
-        return Ok(Some(marker));
+    let marker = Marker::of_interrupted(data)?;
+    if marker.as_ref().is_some_and(|marker| marker.into == Into::Empty) {
+        return Ok(marker);
     }
     let refused = Error::refused(format!("`{}` is not empty", data.display()));
+    if Marker::of_interrupted_in_place(data)?.is_some() {
+        return Err(refused
+            .because("a restore in place was interrupted in it")
+            .hint("run it again with `--in-place`"));
+    }
     if PostmasterPid::read(data)?.is_some_and(|server| server.is_alive()) {
         return Err(refused.because("a PostgreSQL server runs in it"));
     }
     Err(if names.iter().any(|name| name == VERSION_FILE) {
         refused
             .because("it holds a data directory")
-            .hint("restore into another directory, or move this one away")
+            .hint("restore into another directory, or bring this one back with `--in-place`")
     } else if names.iter().any(|name| name == "lost+found") {
         refused.because("it is a mount point").hint("restore into a directory below it")
     } else {
@@ -163,7 +186,7 @@ fn inspect_data(data: &Path) -> Result<Option<Marker>> {
     })
 }
 
-fn inspect_tablespace(
+pub(super) fn inspect_tablespace(
     number: u32,
     directory: &Path,
     data: &Path,
@@ -194,7 +217,7 @@ fn not_empty(number: u32, directory: &Path, left_by_restore: bool) -> Error {
     }
 }
 
-fn refuse_overlap(
+pub(super) fn refuse_overlap(
     number: u32,
     directory: &Path,
     data: &Path,
@@ -216,7 +239,7 @@ fn refuse_overlap(
 }
 
 /// The names in a directory; `None` when it does not exist.
-fn names_in(directory: &Path) -> Result<Option<Vec<std::ffi::OsString>>> {
+pub(super) fn names_in(directory: &Path) -> Result<Option<Vec<std::ffi::OsString>>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -231,7 +254,7 @@ fn names_in(directory: &Path) -> Result<Option<Vec<std::ffi::OsString>>> {
 }
 
 /// A missing parent may be a disk that is not mounted.
-fn require_parent(directory: &Path) -> Result<()> {
+pub(super) fn require_parent(directory: &Path) -> Result<()> {
     if directory.parent().is_some_and(Path::is_dir) {
         return Ok(());
     }
@@ -241,7 +264,7 @@ fn require_parent(directory: &Path) -> Result<()> {
 
 /// R5: who everything belongs to. As root, the owner of the data directory when it is there already and not root's,
 /// else the owner of the directory above it; where that is root too, nobody can be guessed.
-fn owner_of_everything(data: &Path) -> Result<Owner> {
+pub(super) fn owner_of_everything(data: &Path) -> Result<Owner> {
     let existing = metadata(data)?;
     let process = rustix::process::geteuid();
     if !process.is_root() {
@@ -297,7 +320,7 @@ fn lock(directory: &Path) -> Result<File> {
     }
 }
 
-fn failed(action: &str, directory: &Path, error: io::Error) -> Error {
+pub(super) fn failed(action: &str, directory: &Path, error: io::Error) -> Error {
     Error::io(format!("cannot {action} `{}`", directory.display()), error)
 }
 

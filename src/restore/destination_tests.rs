@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::error::ErrorKind;
+use crate::postgres::SystemIdentifier;
 
 struct Host {
     directory: tempfile::TempDir,
@@ -40,8 +41,9 @@ fn inspect(data: &Path, tablespaces: &[(u32, PathBuf)]) -> Result<Destination> {
     Destination::inspect(data, &tablespaces.iter().cloned().collect())
 }
 
-fn backup() -> BackupId {
-    "20261120T101500Z-k3v7qa".parse().unwrap()
+fn subject() -> Subject {
+    let backup_id = "20261120T101500Z-k3v7qa".parse().unwrap();
+    Subject { backup_id, system_identifier: SystemIdentifier::new(7) }
 }
 
 #[track_caller]
@@ -99,11 +101,11 @@ fn what_an_interrupted_restore_left_is_removed_by_the_next() {
     let host = Host::new();
     let (data, tablespace) = (host.path("data"), host.path("space"));
     let places = [(16384, tablespace.clone())];
-    let prepared = inspect(&data, &places).unwrap().prepare(backup()).unwrap();
+    let prepared = inspect(&data, &places).unwrap().prepare(subject()).unwrap();
     fs::create_dir_all(data.join("base/1")).unwrap();
     fs::create_dir(tablespace.join("PG_15_202209061")).unwrap();
     drop(prepared);
-    let _prepared = inspect(&data, &places).unwrap().prepare(backup()).unwrap();
+    let _prepared = inspect(&data, &places).unwrap().prepare(subject()).unwrap();
     for directory in [data, tablespace] {
         assert_eq!(names_in(&directory).unwrap().unwrap(), [MARKER_NAME]);
     }
@@ -117,7 +119,7 @@ fn a_marker_beside_a_cluster_that_was_complete_or_started_proves_nothing() {
         [("a", "global/pg_control"), ("b", "postmaster.opts"), ("c", "postmaster.pid")]
     {
         let data = host.with(name, &[]);
-        drop(inspect(&data, &[]).unwrap().prepare(backup()).unwrap());
+        drop(inspect(&data, &[]).unwrap().prepare(subject()).unwrap());
         fs::create_dir_all(data.join("global")).unwrap();
         assert!(inspect(&data, &[]).is_ok());
         fs::write(data.join(file), "").unwrap();
@@ -130,8 +132,8 @@ fn a_marker_beside_a_cluster_that_was_complete_or_started_proves_nothing() {
 fn a_tablespace_that_another_run_filled_is_never_emptied() {
     let host = Host::new();
     let places = [(16384, host.path("space"))];
-    drop(inspect(&host.path("first"), &places).unwrap().prepare(backup()).unwrap());
-    drop(inspect(&host.path("second"), &[]).unwrap().prepare(backup()).unwrap());
+    drop(inspect(&host.path("first"), &places).unwrap().prepare(subject()).unwrap());
+    drop(inspect(&host.path("second"), &[]).unwrap().prepare(subject()).unwrap());
     fs::create_dir(host.path("space/PG_15_202209061")).unwrap();
     assert_refused(inspect(&host.path("second"), &places), "another interrupted restore");
     assert_refused(inspect(&host.path("third"), &places), "another interrupted restore");
@@ -142,11 +144,11 @@ fn a_tablespace_that_another_run_filled_is_never_emptied() {
 fn a_restore_that_lives_is_not_taken_for_interrupted() {
     let host = Host::new();
     let data = host.path("data");
-    let prepared = inspect(&data, &[]).unwrap().prepare(backup()).unwrap();
-    let second = inspect(&data, &[]).unwrap().prepare(backup()).unwrap_err();
+    let prepared = inspect(&data, &[]).unwrap().prepare(subject()).unwrap();
+    let second = inspect(&data, &[]).unwrap().prepare(subject()).unwrap_err();
     assert!(second.to_string().contains("another restore is filling"));
     drop(prepared);
-    assert!(inspect(&data, &[]).unwrap().prepare(backup()).is_ok());
+    assert!(inspect(&data, &[]).unwrap().prepare(subject()).is_ok());
 }
 
 /// R2
@@ -154,11 +156,11 @@ fn a_restore_that_lives_is_not_taken_for_interrupted() {
 fn two_restores_that_live_never_share_a_tablespace_directory() {
     let host = Host::new();
     let places = [(16384, host.path("space"))];
-    let first = inspect(&host.path("first"), &places).unwrap().prepare(backup()).unwrap();
-    let second = inspect(&host.path("second"), &places).unwrap().prepare(backup()).unwrap_err();
+    let first = inspect(&host.path("first"), &places).unwrap().prepare(subject()).unwrap();
+    let second = inspect(&host.path("second"), &places).unwrap().prepare(subject()).unwrap_err();
     assert!(second.to_string().contains("another restore is filling"), "{second}");
     drop(first);
-    assert!(inspect(&host.path("first"), &places).unwrap().prepare(backup()).is_ok());
+    assert!(inspect(&host.path("first"), &places).unwrap().prepare(subject()).is_ok());
 }
 
 /// R5
@@ -166,7 +168,7 @@ fn two_restores_that_live_never_share_a_tablespace_directory() {
 fn root_gives_everything_to_the_owner_of_the_directory_above() {
     let host = Host::new();
     let data = host.path("data");
-    let _prepared = inspect(&data, &[(1, host.path("space"))]).unwrap().prepare(backup()).unwrap();
+    let _prepared = inspect(&data, &[(1, host.path("space"))]).unwrap().prepare(subject()).unwrap();
     let expected = host.directory.path().metadata().unwrap().uid();
     assert_ne!(expected, 0, "the test's directory belongs to somebody else");
     let marker = data.join(MARKER_NAME);

@@ -1,22 +1,31 @@
 //! Filling a directory, in the order that keeps a killed restore from being started (R3): marker, directories, files
 //! (each synced), links, labels, settings and signal file, all directories synced, and the control file renamed into
 //! place last. Without `global/pg_control` no server starts.
+//!
+//! In place, what `takeover.rs` and `prune.rs` do comes before the directories.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::destination::{Destination, Prepared};
+use super::fetch::Found;
+use super::marker::Subject;
 use super::settings::{RecoverySettings, SETTINGS_FILE};
 use super::survey::Survey;
-use super::tree::{Tree, pending_control_file};
+use super::tree::{Tree, former_control_file, pending_control_file};
 use super::{local, marker};
 use crate::durable::{self, Existing};
 use crate::error::{Error, Result};
 use crate::postgres::{CONTROL_FILE, ControlFile};
 use crate::repository::{ListedPath, Manifest};
 use crate::step;
+
+/// What makes a server replay from the start of a backup.
+pub(super) const BACKUP_LABEL: &str = "backup_label";
+/// Where a server finds the tablespaces of a backup.
+pub(super) const TABLESPACE_MAP: &str = "tablespace_map";
 
 const SETTINGS_BYTES: u64 = 64 << 20;
 const CONTROL_FILE_BYTES: u64 = 64 << 10;
@@ -29,6 +38,7 @@ pub(super) struct Contents {
     pub(super) locations: BTreeMap<u32, PathBuf>,
     pub(super) map: MapFile,
     pub(super) recovery: Option<RecoverySettings>,
+    pub(super) found: Found,
 }
 
 /// Whether `tablespace_map` is true of the restored tree.
@@ -47,10 +57,15 @@ pub(super) struct Filling {
 }
 
 impl Filling {
-    /// Makes the directories ready, and those in them.
+    /// Makes empty directories ready, and those in them.
     pub(super) fn begin(destination: Destination, contents: Contents) -> Result<Self> {
-        let prepared = destination.prepare(contents.manifest.backup_id.clone())?;
+        let prepared = destination.prepare(Subject::from(&*contents.manifest))?;
         step::reached("restore:marker");
+        Self::in_prepared(prepared, contents)
+    }
+
+    /// Makes the directories in those that are ready.
+    pub(super) fn in_prepared(prepared: Prepared, contents: Contents) -> Result<Self> {
         let filling = Self { prepared, contents };
         let directories = &filling.contents.survey.directories;
         directories.iter().try_for_each(|entry| filling.tree().create_directory(entry))?;
@@ -85,7 +100,7 @@ impl Filling {
         for entry in &self.contents.survey.tablespaces {
             let (path, target) =
                 (entry.path.to_relative(), &self.contents.locations[&entry.oid()?]);
-            data.create_link(path, target).map_err(|error| {
+            data.set_link(path, target).map_err(|error| {
                 Error::io(
                     format!("cannot create the link `{}`", data.path().join(path).display()),
                     error,
@@ -97,11 +112,9 @@ impl Filling {
 
     /// The label makes the server replay from the backup's start.
     fn write_labels(&self) -> Result<()> {
-        self.write("backup_label", &self.contents.manifest.backup_label)?;
+        self.write(BACKUP_LABEL, &self.contents.manifest.backup_label)?;
         match self.contents.map {
-            MapFile::Written => {
-                self.write("tablespace_map", &self.contents.manifest.tablespace_map)
-            }
+            MapFile::Written => self.write(TABLESPACE_MAP, &self.contents.manifest.tablespace_map),
             MapFile::LeftOut => Ok(()),
         }
     }
@@ -148,7 +161,11 @@ impl Filling {
             .survey
             .tablespaces
             .iter()
-            .try_for_each(|entry| self.tree().settle_tablespace(entry))
+            .try_for_each(|entry| self.tree().settle_tablespace(entry))?;
+        match self.contents.found {
+            Found::Nothing => Ok(()),
+            Found::Reused => self.tree().sync_file_systems(),
+        }
     }
 
     fn publish_control_file(&self) -> Result<()> {
@@ -172,14 +189,20 @@ impl Filling {
     }
 
     fn remove_markers(&self) -> Result<()> {
+        let former = self.tree().data().path().join(former_control_file());
+        if self.contents.found == Found::Reused && marker::exists(&former)? {
+            remove(&former)?;
+        }
         let tablespaces = self.tree().tablespaces().map(|(_, directory)| directory);
         // The data directory's goes last: it is what makes the others count.
         for directory in tablespaces.chain([self.tree().data()]) {
-            let path = marker::path_in(directory.path());
-            let removed = std::fs::remove_file(&path).and_then(|()| durable::sync_parent(&path));
-            removed
-                .map_err(|error| Error::io(format!("cannot remove `{}`", path.display()), error))?;
+            remove(&marker::path_in(directory.path()))?;
         }
         Ok(())
     }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    let removed = std::fs::remove_file(path).and_then(|()| durable::sync_parent(path));
+    removed.map_err(|error| Error::io(format!("cannot remove `{}`", path.display()), error))
 }

@@ -1,5 +1,6 @@
 //! Small local files and the removal of leftovers, for the directories that a restore fills.
 
+use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,7 +10,7 @@ use std::path::Path;
 
 use rustix::fs::{self, AtFlags, Dir, FileType};
 
-use super::beneath::{Beneath, open_directory};
+use super::beneath::{Beneath, open_writable_directory};
 use crate::durable::{Existing, Pending};
 use crate::error::{Error, Result};
 
@@ -53,39 +54,37 @@ pub(super) fn read_small(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Removes everything in `directory` but the entry `kept`, following no link and entering no other file system.
-pub(super) fn clear(directory: &Beneath, kept: &str) -> Result<()> {
-    let device = fs::fstat(directory.root()).map(|stat| stat.st_dev);
-    device
-        .map_err(io::Error::from)
-        .and_then(|device| clear_directory(directory.root(), kept, device))
-        .map_err(|error| {
-            let path = directory.path().display();
-            Error::io(format!("cannot remove what an interrupted restore left in `{path}`"), error)
-        })
+/// Removes everything in `directory` but the entries `kept`, following no link and entering no other file system.
+pub(super) fn clear(directory: &Beneath, kept: &[&str]) -> Result<()> {
+    clear_directory(directory.root(), kept)
+        .map_err(|error| Error::io(format!("cannot empty `{}`", directory.path().display()), error))
 }
 
-fn clear_directory(directory: &OwnedFd, kept: &str, device: u64) -> io::Result<()> {
+fn clear_directory(directory: &OwnedFd, kept: &[&str]) -> io::Result<()> {
     for (name, kind) in entries(directory)? {
-        if name.as_bytes() == kept.as_bytes() {
-            continue;
-        }
-        if kind == FileType::Directory {
-            let below = open_directory(directory, std::ffi::OsStr::from_bytes(name.as_bytes()))?;
-            if fs::fstat(&below)?.st_dev != device {
-                return Err(io::Error::other("another file system is mounted in it"));
-            }
-            clear_directory(&below, "", device)?;
-            fs::unlinkat(directory, &name, AtFlags::REMOVEDIR)?;
-        } else {
-            fs::unlinkat(directory, &name, AtFlags::empty())?;
+        if !kept.iter().any(|kept| kept.as_bytes() == name.as_bytes()) {
+            remove_entry(directory, &name, kind)?;
         }
     }
     Ok(())
 }
 
+/// Removes an entry of a directory with all that is in it, following no link and entering no other file system.
+pub(super) fn remove_entry(directory: &OwnedFd, name: &CStr, kind: FileType) -> io::Result<()> {
+    if kind != FileType::Directory {
+        return Ok(fs::unlinkat(directory, name, AtFlags::empty())?);
+    }
+    let below = open_writable_directory(directory, OsStr::from_bytes(name.to_bytes()))?;
+    if fs::fstat(&below)?.st_dev != fs::fstat(directory)?.st_dev {
+        let name = name.to_string_lossy();
+        return Err(io::Error::other(format!("another file system is mounted at `{name}`")));
+    }
+    clear_directory(&below, &[])?;
+    Ok(fs::unlinkat(directory, name, AtFlags::REMOVEDIR)?)
+}
+
 /// Names and kinds of all entries of a directory.
-fn entries(directory: &OwnedFd) -> io::Result<Vec<(std::ffi::CString, FileType)>> {
+pub(super) fn entries(directory: &OwnedFd) -> io::Result<Vec<(std::ffi::CString, FileType)>> {
     let mut found = Vec::new();
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
@@ -119,7 +118,7 @@ mod tests {
         std::fs::write(directory.path().join("base/1/2"), "gone").unwrap();
         std::fs::write(directory.path().join("marker"), "kept").unwrap();
         symlink(elsewhere.path(), directory.path().join("base/link")).unwrap();
-        clear(&Beneath::open(directory.path(), None).unwrap(), "marker").unwrap();
+        clear(&Beneath::open(directory.path(), None).unwrap(), &["marker"]).unwrap();
         let left: Vec<_> = std::fs::read_dir(directory.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name())

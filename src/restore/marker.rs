@@ -1,9 +1,12 @@
-//! The marker of a restore that has not ended: what proves that a directory holds nothing but its leftovers.
+//! The marker of a restore that has not ended: what proves whose leftovers a directory holds.
 //!
-//! It is written into the data directory, and into every tablespace directory outside it, before anything else is, and
-//! only while these are empty. So everything beside it came from this restore, and another run may remove it and start
-//! over. A directory that was ever complete or started does not count, marker or not: it would hold `global/pg_control`,
-//! `postmaster.pid` or `postmaster.opts`.
+//! A restore into empty directories writes it into the data directory, and into every tablespace directory outside it,
+//! before anything else and only while these are empty. So everything beside it came from this restore, and another run
+//! may remove it and start over. A directory that was ever complete or started does not count, marker or not: it would
+//! hold `global/pg_control`, `postmaster.pid` or `postmaster.opts`.
+//!
+//! A restore in place writes it before `global/pg_control` goes. From then on the marker alone says which cluster the
+//! directory is, and that the restore in place may be run again (R6).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,8 +17,8 @@ use super::beneath::Beneath;
 use super::local;
 use crate::durable::Existing;
 use crate::error::{Error, Result};
-use crate::postgres::{CONTROL_FILE, POSTMASTER_PID};
-use crate::repository::BackupId;
+use crate::postgres::{CONTROL_FILE, POSTMASTER_PID, SystemIdentifier};
+use crate::repository::{BackupId, Manifest};
 
 /// Its name in every directory that the restore fills.
 pub(super) const MARKER_NAME: &str = ".walrs-restore-in-progress";
@@ -32,6 +35,8 @@ pub(super) struct Marker {
     pub(super) run: String,
     /// The backup.
     pub(super) backup_id: BackupId,
+    /// The cluster.
+    pub(super) system_identifier: SystemIdentifier,
     /// How the directories were found.
     pub(super) into: Into,
 }
@@ -42,15 +47,38 @@ pub(super) struct Marker {
 pub(super) enum Into {
     /// Directories that were empty: whatever they hold came from the restore.
     Empty,
+    /// A data directory of the same cluster.
+    Existing,
+}
+
+/// What is restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Subject {
+    pub(super) backup_id: BackupId,
+    pub(super) system_identifier: SystemIdentifier,
+}
+
+impl From<&Manifest> for Subject {
+    fn from(manifest: &Manifest) -> Self {
+        let system_identifier = manifest.system_identifier;
+        Self { backup_id: manifest.backup_id.clone(), system_identifier }
+    }
 }
 
 impl Marker {
     /// The marker of a new run.
-    pub(super) fn new(backup_id: BackupId) -> Result<Self> {
+    pub(super) fn new(subject: Subject, into: Into) -> Result<Self> {
         let random = getrandom::u64().map_err(|source| {
             Error::unavailable("no random bytes from the system").because(source)
         })?;
-        Ok(Self { run: format!("{random:016x}"), backup_id, into: Into::Empty })
+        let Subject { backup_id, system_identifier } = subject;
+        Ok(Self { run: format!("{random:016x}"), backup_id, system_identifier, into })
+    }
+
+    /// The marker of a run that goes on where `interrupted` stopped: what that one left in other directories is ours.
+    pub(super) fn resuming(self, interrupted: Option<&Self>) -> Self {
+        let run = interrupted.map(|marker| marker.run.clone());
+        Self { run: run.unwrap_or(self.run), ..self }
     }
 
     /// The marker in `directory`, if there is one.
@@ -70,17 +98,19 @@ impl Marker {
     pub(super) fn of_interrupted(data: &Path) -> Result<Option<Self>> {
         let ever_complete = [CONTROL_FILE, POSTMASTER_PID, POSTMASTER_OPTIONS];
         for name in ever_complete {
-            let path = data.join(name);
-            let exists = std::fs::symlink_metadata(&path);
-            match exists {
-                Ok(_) => return Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    return Err(Error::io(format!("cannot look for `{}`", path.display()), error));
-                }
+            if exists(&data.join(name))? {
+                return Ok(None);
             }
         }
         Self::read(data)
+    }
+
+    /// The marker of a data directory whose restore in place was interrupted after its control file was gone.
+    pub(super) fn of_interrupted_in_place(data: &Path) -> Result<Option<Self>> {
+        if exists(&data.join(CONTROL_FILE))? {
+            return Ok(None);
+        }
+        Ok(Self::read(data)?.filter(|marker| marker.into == Into::Existing))
     }
 
     /// Leaves the marker, durably; `existing` says whether an older one may be there.
@@ -88,6 +118,15 @@ impl Marker {
         let json = serde_json::to_vec(self)
             .map_err(|source| Error::bug("cannot write a marker as JSON").because(source))?;
         local::write(directory, MARKER_NAME, &json, MARKER_MODE, existing)
+    }
+}
+
+/// Whether anything has this name, be it a link that leads nowhere.
+pub(super) fn exists(path: &Path) -> Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io(format!("cannot look for `{}`", path.display()), error)),
     }
 }
 

@@ -6,11 +6,13 @@
 //!
 //! [`RecoveryPlan`] chooses and checks; [`Job`] looks at the directories; [`Ready::fill`] makes the data directory.
 
+mod adopt;
 mod beneath;
 mod choose;
 mod command;
 mod content;
 mod destination;
+mod existing;
 mod fetch;
 mod filling;
 mod goal;
@@ -19,17 +21,25 @@ mod lease;
 mod listing;
 mod local;
 mod marker;
+mod needs;
 mod plan;
+mod prune;
 mod recovery;
+mod reuse;
 mod route;
 mod settings;
 mod survey;
+mod takeover;
 mod tree;
+mod unarchived;
 
 pub use command::FetchCommand;
+pub use existing::cluster_in_place;
 pub use goal::{
     Archiving, Edge, Goal, RestorePoint, Role, Target, TargetAction, TimelineChoice, parse_time,
 };
-pub use job::{Filled, Job, Ready};
+pub use job::{Filled, Job, Onto, Ready};
+pub use needs::Amounts;
 pub use recovery::{RecoveryPlan, Wanted};
 pub use settings::RecoverySettings;
+pub use unarchived::UnarchivedWal;

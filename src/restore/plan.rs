@@ -17,6 +17,40 @@ pub(super) const GAP_BYTES: u64 = 128 << 10;
 /// The packs of a window, by their index in the manifest, with where their chunks lie.
 pub(super) type ChunkTables<'a> = BTreeMap<u32, &'a [ChunkPosition]>;
 
+/// The blocks of a window's files that need no source, because they are right already.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct RightBlocks(Vec<Vec<bool>>);
+
+impl RightBlocks {
+    /// For every file of the window, whether each of its blocks is right.
+    pub(super) fn new(files: Vec<Vec<bool>>) -> Self {
+        Self(files)
+    }
+
+    fn is_right(&self, file: u32, offset: u64) -> bool {
+        let blocks = self.0.get(file as usize);
+        let block = blocks.and_then(|blocks| blocks.get((offset / BLOCK_SIZE as u64) as usize));
+        block.copied().unwrap_or(false)
+    }
+
+    /// The stretches of `offset..offset + length` of a file that are not right, as offset and length.
+    fn gaps(&self, file: u32, offset: u64, length: u64) -> impl Iterator<Item = (u64, u64)> {
+        let end = offset + length;
+        let mut at = offset;
+        let skip = move |mut at, right| {
+            while at < end && self.is_right(file, at) == right {
+                at = end.min(at + BLOCK_SIZE as u64);
+            }
+            at
+        };
+        std::iter::from_fn(move || {
+            let first = skip(at, true);
+            at = skip(first, false);
+            (first < end).then_some((first, at - first))
+        })
+    }
+}
+
 /// What has to be read and written for one window.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct WindowPlan {
@@ -24,6 +58,14 @@ pub(super) struct WindowPlan {
     pub(super) reads: Vec<PackRead>,
     /// Stretches of zeros: left as holes, but hashed like any other.
     pub(super) zeros: Vec<ZeroRun>,
+}
+
+impl WindowPlan {
+    /// Bytes of file content that come to be by it.
+    pub(super) fn bytes(&self) -> u64 {
+        let zeros = self.zeros.iter().map(|run| run.length);
+        zeros.chain(self.reads.iter().map(PackRead::content_bytes)).sum()
+    }
 }
 
 /// One ranged read of a pack.
@@ -77,8 +119,12 @@ pub(super) struct ZeroRun {
 impl PackRead {
     /// Bytes of file content that the read brings.
     pub(super) fn content_bytes(&self) -> u64 {
-        let pieces = self.chunks.iter().flat_map(|chunk| &chunk.pieces);
-        pieces.map(|piece| u64::from(piece.length)).sum()
+        self.pieces().map(|piece| u64::from(piece.length)).sum()
+    }
+
+    /// Everything that the read brings.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        self.chunks.iter().flat_map(|chunk| &chunk.pieces)
     }
 }
 
@@ -88,9 +134,9 @@ impl PlannedChunk {
     }
 }
 
-/// The packs that the files of a window reference.
-pub(super) fn packs_of(files: &[FileEntry]) -> BTreeSet<u32> {
-    let extents = files.iter().flat_map(|file| &file.extents);
+/// The packs that files reference.
+pub(super) fn packs_of<'a>(files: impl Iterator<Item = &'a FileEntry>) -> BTreeSet<u32> {
+    let extents = files.flat_map(|file| &file.extents);
     let pack = |extent: &Extent| match extent.source {
         ExtentSource::Pack { pack, .. } => Some(pack),
         ExtentSource::Zeros => None,
@@ -98,15 +144,21 @@ pub(super) fn packs_of(files: &[FileEntry]) -> BTreeSet<u32> {
     extents.filter_map(pack).collect()
 }
 
-/// Plans a window: `tables` holds at least [`packs_of`] its files.
+/// Plans a window: every block that is not `right` gets its source. `tables` holds at least [`packs_of`] the files with
+/// such blocks.
 ///
 /// Fails as damage when the extents of a file do not cover it exactly, leave their pack, or split a block.
-pub(super) fn plan_window(files: &[FileEntry], tables: &ChunkTables<'_>) -> Result<WindowPlan> {
+pub(super) fn plan_window(
+    files: &[FileEntry],
+    tables: &ChunkTables<'_>,
+    right: &RightBlocks,
+) -> Result<WindowPlan> {
     let mut wanted = Vec::new();
     let mut zeros = Vec::new();
     for (index, file) in files.iter().enumerate() {
         let number = u32::try_from(index).expect("a window holds few files");
-        place_file(file, number, tables, &mut wanted, &mut zeros)?;
+        let placing = Placing { file, number, tables, right };
+        placing.place(&mut wanted, &mut zeros)?;
     }
     wanted.sort_unstable_by_key(|want: &Want| (want.pack, want.chunk, want.piece.chunk_offset));
     Ok(WindowPlan { reads: coalesce(group_by_chunk(&wanted, tables)), zeros })
@@ -119,58 +171,73 @@ struct Want {
     piece: Piece,
 }
 
-fn place_file(
-    file: &FileEntry,
+/// One file, and where its sources may lie.
+struct Placing<'a> {
+    file: &'a FileEntry,
     number: u32,
-    tables: &ChunkTables<'_>,
-    wanted: &mut Vec<Want>,
-    zeros: &mut Vec<ZeroRun>,
-) -> Result<()> {
-    let mut position = 0;
-    for extent in &file.extents {
-        let (file_offset, length) = (extent.offset, extent.length);
-        let on_grid = file_offset.is_multiple_of(BLOCK_SIZE as u64);
-        if file_offset != position || length == 0 || !on_grid || length > file.size - position {
-            return Err(uncovered(file));
-        }
-        match extent.source {
-            ExtentSource::Zeros => zeros.push(ZeroRun { file: number, file_offset, length }),
-            ExtentSource::Pack { .. } => place_extent(file, number, extent, tables, wanted)?,
-        }
-        position += length;
-    }
-    if position == file.size { Ok(()) } else { Err(uncovered(file)) }
+    tables: &'a ChunkTables<'a>,
+    right: &'a RightBlocks,
 }
 
-/// Follows an extent through the chunks it runs over.
-fn place_extent(
-    file: &FileEntry,
-    number: u32,
-    extent: &Extent,
-    tables: &ChunkTables<'_>,
-    wanted: &mut Vec<Want>,
-) -> Result<()> {
-    let ExtentSource::Pack { pack, mut chunk, offset: mut chunk_offset } = extent.source else {
-        return Ok(());
-    };
-    let table = tables.get(&pack).ok_or_else(|| outside(file, pack))?;
-    let (mut file_offset, end) = (extent.offset, extent.offset + extent.length);
-    while file_offset < end {
-        let raw_length = table.get(chunk as usize).ok_or_else(|| outside(file, pack))?.raw_length;
-        let rest = raw_length.checked_sub(chunk_offset).filter(|rest| *rest > 0);
-        let rest = rest.ok_or_else(|| outside(file, pack))?;
-        let length = u64::from(rest).min(end - file_offset);
-        let ends_file = file_offset + length == file.size;
-        if !length.is_multiple_of(BLOCK_SIZE as u64) && !ends_file {
-            return Err(uncovered(file).because("a block lies in two chunks"));
+impl Placing<'_> {
+    fn place(&self, wanted: &mut Vec<Want>, zeros: &mut Vec<ZeroRun>) -> Result<()> {
+        let file = self.file;
+        let mut position = 0;
+        for extent in &file.extents {
+            let (offset, length) = (extent.offset, extent.length);
+            let on_grid = offset.is_multiple_of(BLOCK_SIZE as u64);
+            if offset != position || length == 0 || !on_grid || length > file.size - position {
+                return Err(uncovered(file));
+            }
+            for (offset, length) in self.right.gaps(self.number, offset, length) {
+                match extent.source {
+                    ExtentSource::Zeros => {
+                        zeros.push(ZeroRun { file: self.number, file_offset: offset, length });
+                    }
+                    ExtentSource::Pack { .. } => self.place_gap(extent, offset, length, wanted)?,
+                }
+            }
+            position += length;
         }
-        let piece = Piece { file: number, file_offset, chunk_offset, length: length as u32 };
-        wanted.push(Want { pack, chunk, piece });
-        file_offset += length;
-        chunk_offset = 0;
-        chunk = chunk.checked_add(1).ok_or_else(|| outside(file, pack))?;
+        if position == file.size { Ok(()) } else { Err(uncovered(file)) }
     }
-    Ok(())
+
+    /// Follows a part of an extent through the chunks it runs over.
+    fn place_gap(
+        &self,
+        extent: &Extent,
+        mut file_offset: u64,
+        length: u64,
+        wanted: &mut Vec<Want>,
+    ) -> Result<()> {
+        let ExtentSource::Pack { pack, chunk, offset } = extent.source else { return Ok(()) };
+        let (file, end) = (self.file, file_offset + length);
+        let chunks = self.tables.get(&pack).and_then(|table| table.get(chunk as usize..));
+        let chunks =
+            chunks.filter(|chunks| chunks.first().is_some_and(|it| it.raw_length > offset));
+        let chunks = chunks.ok_or_else(|| outside(file, pack))?;
+        let mut skip = u64::from(offset) + (file_offset - extent.offset);
+        for (position, chunk) in chunks.iter().zip(chunk..) {
+            let raw_length = u64::from(position.raw_length);
+            if raw_length <= skip {
+                skip -= raw_length;
+                continue;
+            }
+            let length = (raw_length - skip).min(end - file_offset);
+            if !length.is_multiple_of(BLOCK_SIZE as u64) && file_offset + length != file.size {
+                return Err(uncovered(file).because("a block lies in two chunks"));
+            }
+            let (chunk_offset, length) = (skip as u32, length as u32);
+            let piece = Piece { file: self.number, file_offset, chunk_offset, length };
+            wanted.push(Want { pack, chunk, piece });
+            file_offset += u64::from(length);
+            if file_offset == end {
+                return Ok(());
+            }
+            skip = 0;
+        }
+        Err(outside(file, pack))
+    }
 }
 
 fn group_by_chunk(wanted: &[Want], tables: &ChunkTables<'_>) -> Vec<(u32, PlannedChunk)> {

@@ -35,6 +35,16 @@ fn files() -> impl Strategy<Value = Vec<Vec<Drawn>>> {
     prop::collection::vec(prop::collection::vec(extent, 0..8), 1..10)
 }
 
+/// For each of ten files of at most 64 blocks, whether its blocks are right already.
+fn right_blocks() -> impl Strategy<Value = Vec<Vec<bool>>> {
+    let file = prop_oneof![
+        1 => Just(vec![false; 64]),
+        1 => Just(vec![true; 64]),
+        2 => prop::collection::vec(any::<bool>(), 64),
+    ];
+    prop::collection::vec(file, 10)
+}
+
 fn tables(packs: &Packs) -> Vec<Vec<ChunkPosition>> {
     let table = |pack: &Vec<Vec<u32>>| {
         let mut offset = 300;
@@ -163,8 +173,17 @@ fn planned(plan: &WindowPlan) -> BTreeMap<(u32, u64), (Source, u64)> {
 }
 
 fn plan(files: &[FileEntry], tables: &[Vec<ChunkPosition>]) -> Result<WindowPlan> {
+    plan_around(files, tables, &RightBlocks::default())
+}
+
+fn plan_around(
+    files: &[FileEntry],
+    tables: &[Vec<ChunkPosition>],
+    right: &RightBlocks,
+) -> Result<WindowPlan> {
     let tables = tables.iter().enumerate();
-    plan_window(files, &tables.map(|(pack, table)| (pack as u32, table.as_slice())).collect())
+    let tables = tables.map(|(pack, table)| (pack as u32, table.as_slice())).collect();
+    plan_window(files, &tables, right)
 }
 
 proptest! {
@@ -185,12 +204,32 @@ proptest! {
         prop_assert_eq!(planned(&plan), expected);
     }
 
+    /// D1, R6
     #[test]
-    fn every_wanted_chunk_is_read_once_within_one_bounded_read(packs in packs(), drawn in files()) {
+    fn every_block_that_is_not_right_gets_its_source_and_no_other_is_touched(
+        packs in packs(), drawn in files(), right in right_blocks()
+    ) {
         let tables = tables(&packs);
         let files: Vec<_> =
             drawn.iter().enumerate().map(|(number, drawn)| file(number, drawn, &packs)).collect();
-        let plan = plan(&files, &tables).unwrap();
+        let mut expected = BTreeMap::new();
+        for (number, file) in files.iter().enumerate() {
+            let blocks = model(file, &tables);
+            expected.extend(blocks.into_iter().map(|(at, block)| ((number as u32, at), block)));
+        }
+        expected.retain(|(file, at), _| !right[*file as usize][(at / BLOCK) as usize]);
+        let plan = plan_around(&files, &tables, &RightBlocks::new(right)).unwrap();
+        prop_assert_eq!(planned(&plan), expected);
+    }
+
+    #[test]
+    fn every_wanted_chunk_is_read_once_within_one_bounded_read(
+        packs in packs(), drawn in files(), right in right_blocks()
+    ) {
+        let tables = tables(&packs);
+        let files: Vec<_> =
+            drawn.iter().enumerate().map(|(number, drawn)| file(number, drawn, &packs)).collect();
+        let plan = plan_around(&files, &tables, &RightBlocks::new(right)).unwrap();
         let mut seen = BTreeSet::new();
         for read in &plan.reads {
             let end = read.offset + read.length;
@@ -269,4 +308,40 @@ fn a_narrow_gap_is_read_along_and_a_wide_one_is_not() {
     };
     assert_eq!(reads(2000 + GAP_BYTES), 1);
     assert_eq!(reads(2001 + GAP_BYTES), 2);
+}
+
+/// What deltas make of a file: every block of it in another pack than its neighbours.
+#[test]
+fn files_scattered_over_many_packs_are_read_in_few_reads() {
+    const PACKS: u32 = 20;
+    const CHUNKS: u32 = 8;
+    let table = |_| {
+        let chunk = |index| ChunkPosition {
+            offset: 300 + index * (100_000 + CHUNK_HEADER_BYTES as u64),
+            stored_length: 100_000,
+            raw_length: 16 * BLOCK as u32,
+        };
+        (0..u64::from(CHUNKS)).map(chunk).collect::<Vec<_>>()
+    };
+    let tables: Vec<_> = (0..PACKS).map(table).collect();
+    let extent = |number: u32| {
+        let (pack, place) = (number % PACKS, number / PACKS);
+        let source =
+            ExtentSource::Pack { pack, chunk: place / 16, offset: place % 16 * BLOCK as u32 };
+        Extent { offset: u64::from(number) * BLOCK, length: BLOCK, source }
+    };
+    let blocks = PACKS * CHUNKS * 16;
+    let scattered = entry(1, u64::from(blocks) * BLOCK, (0..blocks).map(extent).collect());
+    let plan = plan(&[scattered], &tables).unwrap();
+    assert_eq!(plan.reads.len(), PACKS as usize);
+    let chunks = plan.reads.iter().flat_map(|read| &read.chunks);
+    assert_eq!(chunks.count(), (PACKS * CHUNKS) as usize);
+}
+
+/// An untouched file needs nothing of its packs, not even to know where their chunks lie.
+#[test]
+fn files_that_are_right_need_no_pack() {
+    let file = entry(1, 16384, vec![extent(0, 16384, 0, 0)]);
+    let right = RightBlocks::new(vec![vec![true; 2]]);
+    assert_eq!(plan_around(&[file], &[], &right).unwrap(), WindowPlan::default());
 }

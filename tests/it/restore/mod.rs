@@ -2,6 +2,7 @@
 
 mod damage;
 mod files;
+mod in_place;
 mod killed;
 mod lease;
 mod recovery;

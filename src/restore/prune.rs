@@ -263,8 +263,11 @@ impl Prune {
     /// Removes the cluster's own directory from a tablespace that the backup does not have.
     fn empty_tablespace(&self, link: &Path) -> io::Result<()> {
         let place = link_of(self.tree.data().path(), link).map_err(io::Error::other)?;
-        // A link that leads nowhere has nothing to remove.
-        let Some(Ok(place)) = place.map(|place| Beneath::open(&place, None)) else { return Ok(()) };
+        let place = match place.map(|place| Beneath::open(&place, None)) {
+            Some(Ok(place)) => place,
+            Some(Err(error)) if !leads_nowhere(&error) => return Err(error),
+            Some(Err(_)) | None => return Ok(()),
+        };
         let is_own = |(name, _): &(CString, FileType)| name.as_bytes() == self.version.as_bytes();
         let found = local::entries(place.root())?.into_iter().find(is_own);
         found.map_or(Ok(()), |(name, kind)| local::remove_entry(place.root(), &name, kind))
@@ -275,6 +278,10 @@ impl Prune {
         let what = format!("cannot remove what the backup does not have at `{}`", local.display());
         Error::io(what, error)
     }
+}
+
+fn leads_nowhere(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn join(directory: &[u8], name: &CString) -> Vec<u8> {

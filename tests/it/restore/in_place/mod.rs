@@ -1,5 +1,6 @@
 //! Restores in place (R6).
 
+mod chain;
 mod content;
 mod killed;
 mod places;

@@ -8,7 +8,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::beneath::{Beneath, permissions};
+use super::beneath::{Beneath, Syncing, permissions};
 use super::local;
 
 impl Beneath {
@@ -65,13 +65,13 @@ impl Beneath {
 
     /// Gives a file whose bytes are right its mode and its modification time where they differ.
     ///
-    /// It is synced unless [`Beneath::sync_file_system`] does that for all: its bytes may have been written by anybody
-    /// a moment ago.
+    /// It must be synced, too: its bytes may have been written by anybody a moment ago.
     pub(super) fn settle_unchanged(
         &self,
         path: &Path,
         mode: u32,
         modified: (i64, i64),
+        syncing: Syncing,
     ) -> io::Result<()> {
         let file = self.open_file(path, OFlags::RDONLY)?;
         let found = fs::fstat(&file)?;
@@ -83,12 +83,15 @@ impl Beneath {
             let time = Timespec { tv_sec: modified.0, tv_nsec: modified.1 };
             fs::futimens(&file, &Timestamps { last_access: time, last_modification: time })?;
         }
-        if whole_file_systems_can_be_synced() { Ok(()) } else { Ok(fs::fsync(&file)?) }
+        match syncing {
+            Syncing::Each => Ok(fs::fsync(&file)?),
+            Syncing::Together => Ok(()),
+        }
     }
 
-    /// Syncs everything in the file system, where that tells of errors: one wait instead of one for every file.
+    /// Syncs everything in the file system; returns the errors of whatever was written since the directory was opened.
     pub(super) fn sync_file_system(&self) -> io::Result<()> {
-        if whole_file_systems_can_be_synced() { Ok(fs::syncfs(self.root())?) } else { Ok(()) }
+        Ok(fs::syncfs(self.root())?)
     }
 
     /// Makes a link, in place of another that leads elsewhere.
@@ -139,15 +142,6 @@ fn fill_with_zeros(file: &std::fs::File, mut offset: u64, length: u64) -> io::Re
         offset += part;
     }
     Ok(())
-}
-
-/// Since Linux 5.8, `syncfs` returns the errors of what it wrote; before, it may hide them.
-fn whole_file_systems_can_be_synced() -> bool {
-    let system = rustix::system::uname();
-    let release = system.release().to_string_lossy();
-    let mut numbers = release.split(|character: char| !character.is_ascii_digit());
-    let mut next = || numbers.next().and_then(|number| number.parse::<u32>().ok()).unwrap_or(0);
-    (next(), next()) >= (5, 8)
 }
 
 #[cfg(test)]
@@ -221,7 +215,9 @@ mod tests {
         let path = directory.path().join("file");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
         beneath.adopt_file(Path::new("file"), 10).unwrap();
-        beneath.settle_unchanged(Path::new("file"), 0o640, (1_000_000_000, 7)).unwrap();
+        let time = (1_000_000_000, 7);
+        beneath.settle_unchanged(Path::new("file"), 0o640, time, Syncing::Each).unwrap();
+        beneath.sync_file_system().unwrap();
         let found = path.metadata().unwrap();
         assert_eq!(found.mode() & 0o777, 0o640);
         assert_eq!((found.len(), found.mtime(), found.mtime_nsec()), (10, 1_000_000_000, 7));

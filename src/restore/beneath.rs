@@ -19,6 +19,29 @@ const OPEN_DIRECTORIES: usize = 64;
 /// The owner that everything is given to; none where the process has that owner already.
 pub(super) type Owner = Option<(fs::Uid, fs::Gid)>;
 
+/// How what has not been synced yet is made durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Syncing {
+    /// One by one.
+    Each,
+    /// By [`Beneath::sync_file_system`] at the end: one wait instead of one for every file and directory.
+    Together,
+}
+
+impl Syncing {
+    /// What a restore in place may do, which changes little of what is there.
+    ///
+    /// Since Linux 5.8 `syncfs` returns the errors of what it wrote; before, it may hide them.
+    pub(super) fn in_place() -> Self {
+        let system = rustix::system::uname();
+        let release = system.release().to_string_lossy();
+        let mut numbers = release.split(|character: char| !character.is_ascii_digit());
+        let mut next = || numbers.next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        let version: (u32, u32) = (next(), next());
+        if version >= (5, 8) { Self::Together } else { Self::Each }
+    }
+}
+
 /// A directory, and the only way to what lies below it.
 #[derive(Debug)]
 pub(super) struct Beneath {
@@ -69,10 +92,24 @@ impl Beneath {
     }
 
     /// Gives a directory its mode, and syncs the names in it.
-    pub(super) fn settle_directory(&self, path: &Path, mode: u32) -> io::Result<()> {
+    pub(super) fn settle_directory(
+        &self,
+        path: &Path,
+        mode: u32,
+        syncing: Syncing,
+    ) -> io::Result<()> {
         let directory = self.directory(path)?;
         fs::fchmod(&*directory, permissions(mode))?;
-        sync_names(&directory)
+        match syncing {
+            Syncing::Each => sync_names(&directory),
+            Syncing::Together if self.is_in_same_file_system(&directory)? => Ok(()),
+            // Mounted below: what lies in it is not synced with the rest.
+            Syncing::Together => Ok(fs::syncfs(&*directory)?),
+        }
+    }
+
+    fn is_in_same_file_system(&self, directory: &OwnedFd) -> io::Result<bool> {
+        Ok(fs::fstat(directory)?.st_dev == fs::fstat(&*self.root)?.st_dev)
     }
 
     /// Makes a file of `size` bytes, all of them a hole; it must not exist.
@@ -241,7 +278,7 @@ mod tests {
         beneath.create_directory(Path::new("base"), 0o2750).unwrap();
         beneath.create_file(Path::new("base/1"), 10_000).unwrap();
         beneath.settle_file(Path::new("base/1"), 0o4640, (1_000_000_000, 7)).unwrap();
-        beneath.settle_directory(Path::new("base"), 0o750).unwrap();
+        beneath.settle_directory(Path::new("base"), 0o750, Syncing::Each).unwrap();
         let mode =
             |path: &str| directory.path().join(path).metadata().unwrap().permissions().mode();
         assert_eq!(mode("base") & 0o7777, 0o750);

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
 use super::adopt::write_zeros;
+use super::beneath::Syncing;
 use super::content::{HashedRun, WindowHashes, hash_blocks, hash_zeros};
 use super::needs::{Amounts, Files, Local, Needs, Sources};
 use super::plan::{PackRead, PlannedChunk, ZeroRun};
@@ -141,10 +142,10 @@ impl<'a> Fetch<'a> {
 
     /// Gives the files their modes and times, and syncs those that were written.
     async fn settle(&self, files: &Files, changes: Vec<bool>) -> Result<()> {
-        let changes = Arc::new(changes);
+        let (changes, syncing) = (Arc::new(changes), Syncing::in_place());
         let settle = move |tree: &Tree, (number, file): (usize, &FileEntry)| match changes[number] {
             true => tree.settle_file(file),
-            false => tree.settle_unchanged(file),
+            false => tree.settle_unchanged(file, syncing),
         };
         self.in_numbered_shares(files, settle).await.map(drop)
     }

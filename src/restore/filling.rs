@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::beneath::Syncing;
 use super::destination::{Destination, Prepared};
 use super::fetch::Found;
 use super::marker::Subject;
@@ -152,19 +153,18 @@ impl Filling {
     }
 
     fn settle_directories(&self) -> Result<()> {
-        self.contents
-            .survey
-            .directories
-            .iter()
-            .try_for_each(|entry| self.tree().settle_directory(entry))?;
-        self.contents
-            .survey
-            .tablespaces
-            .iter()
-            .try_for_each(|entry| self.tree().settle_tablespace(entry))?;
-        match self.contents.found {
-            Found::Nothing => Ok(()),
-            Found::Reused => self.tree().sync_file_systems(),
+        let (tree, survey) = (self.tree(), &self.contents.survey);
+        let syncing = match self.contents.found {
+            Found::Nothing => Syncing::Each,
+            Found::Reused => Syncing::in_place(),
+        };
+        let mut directories = survey.directories.iter();
+        directories.try_for_each(|entry| tree.settle_directory(entry, syncing))?;
+        let mut tablespaces = survey.tablespaces.iter();
+        tablespaces.try_for_each(|entry| tree.settle_tablespace(entry, syncing))?;
+        match syncing {
+            Syncing::Each => Ok(()),
+            Syncing::Together => tree.sync_file_systems(),
         }
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use super::beneath::Beneath;
+use super::beneath::{Beneath, Syncing};
 use crate::durable::TEMPORARY_PREFIX;
 use crate::error::{Error, Result};
 use crate::postgres::{CONTROL_FILE, OWN_PREFIX, TABLESPACE_LINKS};
@@ -66,19 +66,23 @@ impl Tree {
     }
 
     /// Gives a listed directory its mode and makes the names in it durable.
-    pub(super) fn settle_directory(&self, entry: &DirectoryEntry) -> Result<()> {
+    pub(super) fn settle_directory(&self, entry: &DirectoryEntry, syncing: Syncing) -> Result<()> {
         let (beneath, path) = self.place(&entry.path);
-        let settled = beneath.settle_directory(&path, entry.mode);
+        let settled = beneath.settle_directory(&path, entry.mode, syncing);
         settled.map_err(|error| failed("sync the directory", beneath, &path, error))
     }
 
     /// Gives the directory of a linked tablespace its mode and makes the names in it durable.
-    pub(super) fn settle_tablespace(&self, entry: &TablespaceEntry) -> Result<()> {
+    pub(super) fn settle_tablespace(
+        &self,
+        entry: &TablespaceEntry,
+        syncing: Syncing,
+    ) -> Result<()> {
         let number = entry.oid()?;
         let Some(beneath) = self.tablespaces.get(&number) else {
             return Err(Error::bug(format!("tablespace {number} was not opened")));
         };
-        let settled = beneath.settle_directory(Path::new(""), entry.mode);
+        let settled = beneath.settle_directory(Path::new(""), entry.mode, syncing);
         settled.map_err(|error| failed("sync the directory", beneath, Path::new(""), error))
     }
 
@@ -120,9 +124,9 @@ impl Tree {
     }
 
     /// Gives a listed file whose bytes were right already its mode and times; whoever changed it may not have synced it.
-    pub(super) fn settle_unchanged(&self, entry: &FileEntry) -> Result<()> {
+    pub(super) fn settle_unchanged(&self, entry: &FileEntry, syncing: Syncing) -> Result<()> {
         let (beneath, path) = self.place(&entry.path);
-        let settled = beneath.settle_unchanged(&path, entry.mode, entry.mtime);
+        let settled = beneath.settle_unchanged(&path, entry.mode, entry.mtime, syncing);
         settled.map_err(|error| failed("sync", beneath, &path, error))
     }
 

@@ -10,8 +10,8 @@ use crate::container::{BLOCK_SIZE, BlockHash};
 use crate::error::{ErrorKind, Result};
 use crate::repository::{Extent, ExtentSource, OpenPack, PackReference, Packs, blocks_in};
 
-/// A megabyte of a file that lies in more pieces than this is stored again: lists stay short and restores read runs.
-pub(super) const RANGE_EXTENTS: usize = 16;
+/// A megabyte of a file that lies in more pieces than this is stored again: file lists stay short.
+pub(super) const RANGE_EXTENTS: usize = 64;
 
 /// The extents that one earlier backup has of a file, in the order of the file; there may be gaps between them.
 pub(super) type Layer = Arc<[Extent]>;

@@ -113,29 +113,30 @@ async fn a_large_file_with_one_block_in_every_megabyte_is_backed_up() {
 /// Thirty deltas of scattered updates: what is stored and the length of the list stay bounded.
 #[tokio::test]
 async fn thirty_deltas_of_scattered_updates_stay_within_a_constant_factor() {
+    const PIECES_A_MEGABYTE: usize = 64;
     let repository = TestRepository::plain_directory();
     let mut cluster = archiving(&repository);
     cluster.psql(
         "create table t (i int, filler text) with (fillfactor = 50); \
-         insert into t select i, repeat(md5(i::text), 3) from generate_series(1, 60000) i",
+         insert into t select i, repeat(md5(i::text), 3) from generate_series(1, 60000) i; \
+         vacuum t",
     );
-    let first = push(&cluster, &[]);
-    let (mut longest, mut referenced) = (0, 0);
+    let path = cluster.psql("select pg_relation_filepath('t')");
+    let full = push(&cluster, &[]);
+    let (mut most, mut referenced) = (0, 0);
     for round in 0..30 {
-        cluster.psql(&format!("update t set filler = filler where i % 97 = {round}; checkpoint"));
+        cluster.psql(&format!("update t set filler = filler where i % 440 = {round}; checkpoint"));
         push(&cluster, &[]);
         let backup = StoredBackup::latest(&repository).await;
-        let extents = |entry: &walrs::repository::Entry| match entry {
-            walrs::repository::Entry::File(file) => file.extents.len(),
-            _ => 0,
-        };
-        longest = longest.max(backup.entries.iter().map(extents).sum::<usize>());
+        most = most.max(backup.file(&path).extents.len());
         referenced = referenced.max(backup.manifest.packs.iter().map(|pack| pack.raw).sum::<u64>());
     }
-    // A megabyte in at most 16 pieces, and what one delta may add to that, for every file.
-    let megabytes = number(&first, "bytes") >> 20;
-    let (files, bytes) = (number(&first, "files"), number(&first, "bytes"));
-    assert!(longest as u64 <= files + megabytes * 2 * 16, "{longest} extents, {megabytes} MiB");
+    let file = cluster.data().join(&path).metadata().unwrap().len() as usize;
+    // Every changed block may be a piece of its own, and make one more of what it lies in.
+    let changed_blocks = 60_000 / 440 + 1;
+    let bound = (file >> 20) * PIECES_A_MEGABYTE + 2 * changed_blocks + 64;
+    assert!(most <= bound, "{most} extents of {file} bytes, at most {bound}");
+    let bytes = number(&full, "bytes");
     assert!(referenced <= 5 * bytes, "{referenced} of {bytes}");
     assert_delta_is_the_directory(&mut cluster, "copy");
 }

@@ -49,12 +49,18 @@ fn push_settled(cluster: &Cluster) -> Value {
 #[track_caller]
 fn assert_skipping_delta_is_right(cluster: &mut Cluster, name: &str) -> Delta {
     let delta = assert_delta_is_right(cluster, name);
+    assert_unread(&delta, cluster);
+    delta
+}
+
+/// Asserts that a delta has skipped what never changes.
+#[track_caller]
+fn assert_unread(delta: &Delta, cluster: &Cluster) {
     if tells_changes(cluster.data()) {
         assert!(delta.unread.len() > LASTING_FILES, "only {} files unread", delta.unread.len());
     } else {
         eprintln!("SKIPPED: no file is skipped on the file system of the temporary directory");
     }
-    delta
 }
 
 /// Whether the file system is one whose times of change are trusted: ext4, xfs or btrfs.

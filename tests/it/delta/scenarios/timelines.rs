@@ -2,8 +2,8 @@
 //! what is stored, never what is restored.
 
 use super::{
-    Delta, archiving_as, assert_delta_is_right, assert_restores_as_the_directory, push,
-    push_settled, recovered, text, without_checksums,
+    Delta, archiving_as, assert_delta_is_right, assert_restores_as_the_directory, assert_unread,
+    push, push_delta, push_settled, recovered, text, without_checksums,
 };
 use crate::support::cluster::Cluster;
 use crate::support::installation::Major;
@@ -74,12 +74,14 @@ fn push_standby(standby: &Cluster, primary: &Cluster) -> Delta {
     primary.psql("checkpoint");
     standby.wait_caught_up(primary);
     standby.psql("checkpoint");
-    let mut running = standby.walrs_beside(&["backup-push", "--json"]);
-    while !running.has_ended() {
-        primary.switch_wal();
-        std::thread::sleep(std::time::Duration::from_millis(200));
-    }
-    super::super::told_delta(&running.finish())
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| push_delta(standby));
+        while !running.is_finished() {
+            primary.switch_wal();
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+        running.join().expect("the backup is a delta")
+    })
 }
 
 /// The standby's files have other identities and, as far as nothing wrote them differently, the same blocks.
@@ -102,4 +104,30 @@ fn a_standby_and_its_primary_are_each_others_parents() {
     standby.stop(Stop::Immediate);
     assert_restores_as_the_directory(&standby, "standby-files", &again);
     oracle::assert_same_rows(&primary, &recovered(&standby, "standby-copy", again.id()));
+}
+
+/// The parent was taken of the very files when they were a primary's: what replay has not touched is skipped.
+#[test]
+fn a_primary_that_became_a_standby_takes_a_delta_of_its_own_backup() {
+    let repository = TestRepository::plain_directory();
+    let mut first = with_rows(&repository);
+    let mut second = first.standby("second", Feed::Streaming);
+    let parent = push_settled(&first);
+    change(&first, "before", 1);
+    second.wait_caught_up(&first);
+    first.stop(Stop::Fast);
+    second.promote();
+    first.follow(&second, Feed::Both);
+    first.start();
+    change(&second, "after", 2);
+    let delta = push_standby(&first, &second);
+    assert_eq!(delta.shown["parent"], parent["id"]);
+    assert_eq!(delta.shown["timeline"], 2);
+    assert_unread(&delta, &first);
+    first.stop(Stop::Immediate);
+    assert_restores_as_the_directory(&first, "files", &delta);
+    oracle::assert_same_rows(&second, &recovered(&second, "copy", delta.id()));
+    // What a standby has read is no ground to skip anything.
+    change(&second, "at last", 3);
+    assert_eq!(assert_delta_is_right(&mut second, "last").unread.len(), 0);
 }

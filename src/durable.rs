@@ -59,6 +59,13 @@ impl Pending {
         self.published = true;
         sync_parent(name)
     }
+
+    /// Gives the file its final name, replacing what has it, without waiting for the disk; see [`write_unsynced`].
+    pub fn publish_unsynced(mut self, name: &Path) -> io::Result<()> {
+        rename(&self.path, name, Existing::Replace)?;
+        self.published = true;
+        Ok(())
+    }
 }
 
 impl Drop for Pending {
@@ -76,6 +83,15 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32, existing: Existing) -> io::Re
     pending.file().set_permissions(fs::Permissions::from_mode(mode))?;
     pending.file().write_all(bytes)?;
     pending.publish(path, existing)
+}
+
+/// Writes a whole file so that readers see all of it or none, with `mode` less the umask, and does not wait for the disk.
+///
+/// After a power failure it may be gone, or its content may be: for what is checked on use and can be done without.
+pub fn write_unsynced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut pending = Pending::create_in(parent_of(path), mode)?;
+    pending.file().write_all(bytes)?;
+    pending.publish_unsynced(path)
 }
 
 /// Renames within one file system; the caller syncs the directories.

@@ -1,10 +1,40 @@
 //! Concurrency that cannot leak: blocking work off the runtime, bounded fan-out, first error wins, panics propagate.
 
 use std::future::Future;
+use std::sync::mpsc::{self, RecvTimeoutError};
 
 use futures::{StreamExt, TryStreamExt};
 
+use crate::deadline::Deadline;
 use crate::error::{Error, Result};
+
+/// Does blocking work on a thread of its own and waits for it until `deadline`, without a runtime.
+///
+/// Work that is not done by then goes on until the process ends: a disk that does not answer keeps nobody.
+pub fn in_time<T, F>(deadline: Deadline, work: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T> + Send + 'static,
+{
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let worker = move || {
+        // Nobody waits any more when the deadline has passed.
+        let _ = sender.send(work());
+    };
+    std::thread::Builder::new()
+        .spawn(worker)
+        .map_err(|error| Error::unavailable("cannot start a thread").because(error))?;
+    let ended = match deadline.remaining() {
+        Some(remaining) => receiver.recv_timeout(remaining),
+        None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+    };
+    ended.unwrap_or_else(|failure| match failure {
+        RecvTimeoutError::Timeout => {
+            Err(Error::unavailable("the local disk did not answer in time"))
+        }
+        RecvTimeoutError::Disconnected => Err(Error::bug("a worker thread panicked")),
+    })
+}
 
 /// Runs blocking work (files, hashing, compression, encryption) on a blocking thread.
 ///
@@ -49,6 +79,24 @@ where
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
+
+    /// E1
+    #[test]
+    fn a_panic_on_a_thread_of_its_own_is_a_bug() {
+        let ended = in_time(Deadline::never(), || -> Result<()> { panic!("broken worker") });
+        assert_eq!(ended.unwrap_err().kind(), ErrorKind::Bug);
+    }
+
+    /// W8
+    #[test]
+    fn work_that_does_not_end_keeps_nobody() {
+        let deadline = Deadline::after(std::time::Duration::ZERO);
+        let ended = in_time(deadline, || -> Result<()> {
+            std::thread::park();
+            Ok(())
+        });
+        assert_eq!(ended.unwrap_err().kind(), ErrorKind::Unavailable);
+    }
 
     /// E1
     #[tokio::test]

@@ -13,6 +13,7 @@ use crate::postgres::{
 use crate::repository::{Creation, Opening, Repository, Site};
 use crate::secret::Secret;
 use crate::storage::{self, Addressing, ConnectOptions, RepositoryUrl, S3Options, Storage};
+use crate::wal::Meant;
 
 /// The loaded configuration and the options of every command.
 pub struct Context {
@@ -38,6 +39,11 @@ impl Context {
     /// The id that `--repository-id` demands.
     pub fn expected_repository(&self) -> Option<crate::container::RepositoryId> {
         self.globals.repository_id
+    }
+
+    /// What the configuration and the command line say about the repository.
+    pub fn meant(&self) -> Meant<'_> {
+        Meant { settings: &self.settings, repository: self.globals.repository_id }
     }
 
     /// The cluster that `--system-identifier` names.

@@ -4,8 +4,9 @@
 //! ends recovery; for the second, anything above 125 kills the archiver uncounted.
 
 use std::ffi::OsString;
+use std::future::Future;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 const FETCH: &str = "wal-fetch";
 const PUSH: &str = "wal-push";
@@ -94,13 +95,32 @@ impl Statuses {
     }
 }
 
-/// The runtime for a verb: PostgreSQL starts the WAL verbs once per segment, so they get no thread pool.
-pub(super) fn runtime(verb: Option<&str>) -> std::io::Result<tokio::runtime::Runtime> {
-    let mut builder = match verb {
-        Some(FETCH | PUSH) => tokio::runtime::Builder::new_current_thread(),
-        _ => tokio::runtime::Builder::new_multi_thread(),
+/// What a command's runtime works with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Threads {
+    /// The calling thread: PostgreSQL starts the WAL verbs once per segment, so they get no thread pool.
+    One,
+    /// A thread for every core.
+    Pool,
+}
+
+/// Runs a command to its end.
+pub(super) fn in_runtime(
+    threads: Threads,
+    command: impl Future<Output = Result<Outcome>>,
+) -> Result<Outcome> {
+    let mut builder = match threads {
+        Threads::One => tokio::runtime::Builder::new_current_thread(),
+        Threads::Pool => tokio::runtime::Builder::new_multi_thread(),
     };
-    builder.enable_all().build()
+    let runtime = builder
+        .enable_all()
+        .build()
+        .map_err(|source| Error::unavailable("cannot start the runtime").because(source))?;
+    let outcome = runtime.block_on(command);
+    // Work that was given up, such as a read from a dead disk, must not keep the process.
+    runtime.shutdown_background();
+    outcome
 }
 
 #[cfg(test)]

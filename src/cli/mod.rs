@@ -27,6 +27,7 @@ use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -34,6 +35,7 @@ use crate::container::RepositoryId;
 use crate::error::{Error, Result};
 use crate::postgres::SystemIdentifier;
 
+use self::exit::Threads;
 pub use context::Context;
 pub use exit::{Outcome, Statuses};
 
@@ -106,11 +108,19 @@ enum Command {
 }
 
 impl Command {
-    async fn run(self, context: &Context) -> Result<Outcome> {
+    fn run(self, context: &Arc<Context>) -> Result<Outcome> {
+        match self {
+            Self::WalPush(args) => wal_push::run(args, context),
+            Self::Config(args) => show_config::run(&args, context),
+            Self::Completions { shell } => completions(shell),
+            Self::WalFetch(args) => exit::in_runtime(Threads::One, wal_fetch::run(args, context)),
+            other => exit::in_runtime(Threads::Pool, other.run_in_pool(context)),
+        }
+    }
+
+    async fn run_in_pool(self, context: &Context) -> Result<Outcome> {
         match self {
             Self::Init(args) => init::run(args, context).await,
-            Self::WalPush(args) => wal_push::run(args, context).await,
-            Self::WalFetch(args) => wal_fetch::run(args, context).await,
             Self::BackupFetch(args) => backup_fetch::run(args, context).await,
             Self::Restore(args) => restore::run(args, context).await,
             Self::Key(args) => key::run(args, context).await,
@@ -119,8 +129,9 @@ impl Command {
             Self::BackupShow(args) => backup_show::run(&args, context).await,
             Self::BackupMark(args) => backup_mark::run(&args, context).await,
             Self::Check(args) => check::run(args, context).await,
-            Self::Config(args) => show_config::run(&args, context),
-            Self::Completions { shell } => completions(shell),
+            Self::WalPush(_) | Self::WalFetch(_) | Self::Config(_) | Self::Completions { .. } => {
+                Err(Error::bug("a command without a pool was to run in one"))
+            }
         }
     }
 }
@@ -154,7 +165,7 @@ fn run(arguments: Vec<OsString>, statuses: &Statuses) -> u8 {
 fn execute(arguments: Arguments, statuses: &Statuses) -> Result<Outcome> {
     logging::start(statuses.verb());
     let context = match Context::load(arguments.globals) {
-        Ok(context) => context,
+        Ok(context) => Arc::new(context),
         Err(error) => {
             return match &arguments.command {
                 Command::WalFetch(args) => args.misconfigured(error),
@@ -162,12 +173,7 @@ fn execute(arguments: Arguments, statuses: &Statuses) -> Result<Outcome> {
             };
         }
     };
-    let runtime = exit::runtime(statuses.verb())
-        .map_err(|source| Error::unavailable("cannot start the runtime").because(source))?;
-    let outcome = runtime.block_on(arguments.command.run(&context));
-    // Work that was given up, such as a read from a dead disk, must not keep the process.
-    runtime.shutdown_background();
-    outcome
+    arguments.command.run(&context)
 }
 
 fn print_usage(error: &clap::Error, statuses: &Statuses) -> u8 {

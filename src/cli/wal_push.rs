@@ -1,11 +1,14 @@
 //! `walrs wal-push`: PostgreSQL's `archive_command`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use super::exit::{self, Threads};
 use super::{Context, Outcome};
 use crate::deadline::Deadline;
 use crate::error::Result;
-use crate::wal::push::Candidate;
+use crate::task;
+use crate::wal::push::{Candidate, Examined};
 
 /// Arguments of `walrs wal-push`.
 #[derive(Debug, clap::Args)]
@@ -15,11 +18,22 @@ pub(super) struct Args {
     path: PathBuf,
 }
 
-pub(super) async fn run(args: Args, context: &Context) -> Result<Outcome> {
+/// Answers at once, without a runtime or a store, when an earlier call stored the file ahead.
+pub(super) fn run(args: Args, context: &Arc<Context>) -> Result<Outcome> {
     let deadline = Deadline::after(context.settings.wal.push_timeout);
-    let candidate = Candidate::examine(args.path, &context.settings, deadline).await?;
+    let shared = Arc::clone(context);
+    let examined = task::in_time(deadline, move || Candidate::examine(&args.path, shared.meant()))?;
+    match examined {
+        Examined::StoredAhead => Ok(Outcome::Done),
+        Examined::ToArchive(candidate) => {
+            exit::in_runtime(Threads::One, archive(&candidate, context, deadline))
+        }
+    }
+}
+
+async fn archive(candidate: &Candidate, context: &Context, deadline: Deadline) -> Result<Outcome> {
     // Boxed: what connects to a store is large, and only one of these is ever alive.
     let opening = Box::pin(context.open(deadline, candidate.site(), candidate.creation()));
-    candidate.archive(opening, deadline).await?;
+    Box::pin(candidate.archive(opening, &context.settings, deadline)).await?;
     Ok(Outcome::Done)
 }

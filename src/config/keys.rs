@@ -108,7 +108,7 @@ pub const KEYS: &[KeySpec] = &[
         ..key("encryption.key_command", None, "command that prints such a key")
     },
     key("encryption.passphrase_file", None, "file with a passphrase; not for archiving"),
-    later("wal.push_ahead", Some("8"), "further ready segments stored beside the asked one"),
+    key("wal.push_ahead", Some("8"), "further ready segments stored beside the asked one"),
     later("wal.fetch_ahead", Some("8"), "segments fetched ahead of recovery"),
     later("wal.fetch_ahead_bytes", Some("256MiB"), "bound of the segments fetched ahead"),
     key("wal.push_timeout", Some("5m"), "deadline of one wal-push, retries included"),

@@ -4,7 +4,8 @@
 //! own what the content means (packs, lists, manifests) nor where objects lie. All of it is blocking: callers run it
 //! through `task::blocking`.
 //!
-//! To write: [`encode`] for what fits in memory, [`EncodeStream`] for large segments, [`ObjectWriter`] for packs.
+//! To write: [`encode`] for what is in memory, [`encode_file`] for WAL, [`EncodeStream`] for large segments,
+//! [`ObjectWriter`] for packs.
 //! To read: [`decode`] for whole objects, [`StreamDecoder`] for streams, [`ObjectReader`] for parts of an object.
 
 mod body;
@@ -30,7 +31,7 @@ mod writer;
 pub use chunk::{CHUNK_HEADER_BYTES, END_RECORD_BYTES, EndRecord};
 pub use compression::{Codec, CodecId, CompressedChunk, compress};
 pub use control::{CONTROL_OBJECT_LIMIT_BYTES, open_control, seal_control};
-pub use encode::{EncodedObject, encode};
+pub use encode::{EncodedObject, encode, encode_file};
 pub use identity::{
     BlockHash, ContentDigest, InvalidHex, KeyId, ObjectIdentity, ObjectKind, RepositoryId, SlotId,
     Suite,

@@ -114,6 +114,23 @@ impl ObjectReader {
         ensure(whole, "the length is another").map_err(|damage| self.miswritten(damage))
     }
 
+    /// An error unless the object in `bytes` opens to the content that its end states; as [`Self::ensure_holds`], where
+    /// the original is too large to be at hand. Holds one chunk for every core.
+    pub(super) fn ensure_opens(&self, bytes: &[u8]) -> Result<()> {
+        let named = |damage| self.miswritten(damage);
+        let layout = self.whole_layout(bytes).map_err(named)?;
+        let opener = self.opener();
+        let mut hasher = blake3::Hasher::new();
+        for batch in layout.chunks.chunks(parallel::threads()) {
+            let contents =
+                parallel::map(batch.iter(), |record| opener.open(record).map_err(named))?;
+            for raw in &contents {
+                hasher.update(raw);
+            }
+        }
+        ensure_digest(hasher.finalize().into(), &layout.end, self.head()).map_err(named)
+    }
+
     fn miswritten(&self, damage: Damage) -> Error {
         miswritten(&self.name, damage)
     }

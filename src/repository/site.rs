@@ -15,6 +15,9 @@ use crate::postgres::SPOOL_DIRECTORY;
 // Not a secret, and read by whichever user runs the next command.
 const WITNESS_MODE: u32 = 0o644;
 
+/// It holds WAL, so nobody else may look into it.
+const SPOOL_MODE: u32 = 0o700;
+
 /// Where a data directory keeps its spool and its witness.
 #[derive(Debug, Clone)]
 pub struct Site {
@@ -59,6 +62,15 @@ impl Site {
     /// The spool directory (perhaps not yet created); none when no place is writable.
     pub fn spool(&self) -> Option<&Path> {
         self.spools.iter().map(PathBuf::as_path).find(|spool| is_usable(spool))
+    }
+
+    /// The directory `name` in the spool, made when it is not there; none when no place is writable.
+    pub fn make_spool_directory(&self, name: &str) -> std::io::Result<Option<PathBuf>> {
+        use std::os::unix::fs::DirBuilderExt;
+        let Some(spool) = self.spool() else { return Ok(None) };
+        let directory = spool.join(name);
+        std::fs::DirBuilder::new().recursive(true).mode(SPOOL_MODE).create(&directory)?;
+        Ok(Some(directory))
     }
 
     /// 16 digits that stand for the data directory in names beside or in a spool, which several may share.

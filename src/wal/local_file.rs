@@ -8,15 +8,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
 
 use super::place::directory_of;
+use crate::container::ContentDigest;
 use crate::error::{Error, Result};
 use crate::postgres::{
     ExpectedCluster, LONG_HEADER_BYTES, LongHeader, PageChecks, SegmentDefect, SegmentName,
     TimelineHistory, TimelineId, WalFileName, check_segment,
 };
-use crate::repository::{IN_MEMORY_BYTES, WalContent};
+use crate::repository::WalContent;
 use crate::task;
+
+/// How much of a file is read at once to hash it: it stays in the cache between reading and hashing.
+const READ_BYTES: usize = 256 << 10;
 
 /// Most bytes of a history or a backup label; real ones have a few kilobytes.
 const SMALL_FILE_BYTES: u64 = 16 << 20;
@@ -35,12 +40,13 @@ pub(super) struct LocalFile {
 pub(super) struct CheckedFile(LocalFile);
 
 /// What tells a file from one that was changed or replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Seen {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Seen {
     device: u64,
     inode: u64,
     length: u64,
     modified: (i64, i64),
+    changed: (i64, i64),
 }
 
 impl Seen {
@@ -50,6 +56,7 @@ impl Seen {
             inode: metadata.ino(),
             length: metadata.len(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 }
@@ -223,13 +230,34 @@ impl CheckedFile {
         &self.0
     }
 
-    /// What is to be stored: in memory, or the open file when it is too large for that.
-    pub(super) async fn content(&self) -> Result<WalContent> {
-        if self.0.seen.length > IN_MEMORY_BYTES {
-            return Ok(WalContent::File(Arc::clone(&self.0.file)));
+    /// What is to be stored.
+    pub(super) fn content(&self) -> WalContent {
+        WalContent::File(Arc::clone(&self.0.file))
+    }
+
+    /// What the file looked like when it was opened.
+    pub(super) fn seen(&self) -> Seen {
+        self.0.seen
+    }
+
+    /// Bytes of the file.
+    pub(super) fn length(&self) -> u64 {
+        self.0.seen.length
+    }
+
+    /// The digest of the content, which is read whole; an error when the file changes meanwhile.
+    pub(super) fn digest(&self) -> Result<ContentDigest> {
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = vec![0; READ_BYTES.min(self.length() as usize)];
+        let mut position = 0;
+        while position < self.length() {
+            let wanted = buffer.len().min((self.length() - position) as usize);
+            self.0.read_at(&mut buffer[..wanted], position)?;
+            hasher.update(&buffer[..wanted]);
+            position += wanted as u64;
         }
-        let file = self.0.clone();
-        task::blocking(move || file.read().map(WalContent::Memory)).await
+        self.0.ensure_unchanged()?;
+        Ok(hasher.finalize().into())
     }
 
     /// An error when the file was changed, replaced or removed since it was opened.

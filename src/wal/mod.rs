@@ -7,3 +7,6 @@ pub mod fetch;
 mod local_file;
 mod place;
 pub mod push;
+mod spool;
+
+pub use spool::Meant;

@@ -17,15 +17,15 @@ use crate::repository::layout::{ObjectName, PartialDigest};
 use crate::storage::Body;
 use crate::task;
 
-/// The largest file that is sealed in memory; a larger one is read twice and sent in pieces.
+/// The largest file whose object is built in memory; a larger one is sealed anew for every attempt, in pieces.
 pub const IN_MEMORY_BYTES: u64 = 32 << 20;
 
 /// The content of a file of `pg_wal`.
 #[derive(Debug, Clone)]
 pub enum WalContent {
-    /// All of it, at most [`IN_MEMORY_BYTES`].
+    /// All of it.
     Memory(Bytes),
-    /// An open file that must not change: it is read once for its digest and again for every attempt to send it.
+    /// An open file that must not change: it is read once for its digest and again to be sealed.
     File(Arc<File>),
 }
 
@@ -42,6 +42,11 @@ impl SealedWal {
     /// Length and digest of the file.
     pub fn content(&self) -> ContentFacts {
         self.content
+    }
+
+    /// Bytes that it holds in memory; none when it is sealed anew for every attempt.
+    pub fn held_bytes(&self) -> Option<u64> {
+        self.body.as_bytes().map(|bytes| bytes.len() as u64)
     }
 }
 
@@ -134,7 +139,10 @@ impl WalArchive {
             content,
             file: Arc::clone(opened),
         };
-        let body = Body::source(move || source.open().boxed());
+        let body = match content.raw_length <= IN_MEMORY_BYTES {
+            true => source.encode()?.into(),
+            false => Body::source(move || source.open().boxed()),
+        };
         Ok(SealedWal { file, object, content, body })
     }
 
@@ -167,7 +175,7 @@ fn history_conflict(error: Error, timeline: TimelineId) -> Error {
     ))
 }
 
-/// What every attempt to send a large file begins with.
+/// What is needed to seal a file.
 struct Source {
     sealing: Sealing,
     identity: ObjectIdentity,
@@ -177,6 +185,12 @@ struct Source {
 }
 
 impl Source {
+    /// The whole object.
+    fn encode(&self) -> Result<Bytes> {
+        let Self { sealing, identity, codec, content, file } = self;
+        Ok(container::encode_file(sealing, identity, *codec, *content, file)?.bytes)
+    }
+
     /// The pieces of the object, sealed with a fresh salt.
     fn open(&self) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
         let begun = EncodeStream::new(

@@ -40,7 +40,7 @@ impl Archiver {
     async fn archive_ancestor(&self, segment: SegmentName) -> Result<()> {
         let Some(file) = self.checked_throughout(segment).await? else { return Ok(()) };
         tracing::info!(%segment, "stored before the history of a later timeline");
-        self.archive_one(&file).await.map(drop)
+        self.archive_one(&file).await
     }
 
     /// One listing for every timeline instead of a question for every segment.

@@ -13,6 +13,15 @@ impl Archiver {
     /// A cluster that was promoted while archiving was off never marks its history for archiving. One whose history
     /// differs from the stored one lives on a timeline that another server took: none of its files may be mixed in.
     pub(super) async fn require_history(&self, timeline: TimelineId) -> Result<()> {
+        if self.proven.lock().expect("no panic while looking").contains(&timeline) {
+            return Ok(());
+        }
+        self.prove_history(timeline).await?;
+        self.proven.lock().expect("no panic while adding").insert(timeline);
+        Ok(())
+    }
+
+    async fn prove_history(&self, timeline: TimelineId) -> Result<()> {
         let stored = self.archive.stored(&self.archive.history_object(timeline)).await?;
         let local = self.local_history(timeline).await?;
         match (local, stored) {
@@ -37,13 +46,18 @@ impl Archiver {
     }
 
     /// Stores a history after what of its ancestors' WAL is still missing in the repository.
-    pub(super) async fn archive_history(
+    async fn archive_history(&self, timeline: TimelineId, file: &CheckedFile) -> Result<()> {
+        self.archive_ancestors_of(timeline, file).await?;
+        self.archive_one(file).await
+    }
+
+    /// Stores what of the WAL of a history's ancestors is still missing in the repository.
+    pub(super) async fn archive_ancestors_of(
         &self,
         timeline: TimelineId,
         file: &CheckedFile,
     ) -> Result<()> {
-        self.archive_ancestors(&file.local().history(timeline)?).await?;
-        self.archive_one(file).await.map(drop)
+        self.archive_ancestors(&file.local().history(timeline)?).await
     }
 
     /// Stores the history of an ancestor unless it is there: recoveries from before it ask for it. False when the
@@ -51,7 +65,7 @@ impl Archiver {
     pub(super) async fn archive_history_of_ancestor(&self, timeline: TimelineId) -> Result<bool> {
         let stored = self.archive.stored(&self.archive.history_object(timeline)).await?;
         let Some(local) = self.local_history(timeline).await? else { return Ok(true) };
-        let Some(stored) = stored else { return self.archive_one(&local).await.map(|_| true) };
+        let Some(stored) = stored else { return self.archive_one(&local).await.map(|()| true) };
         let is_ours = content_of(&local).await? == stored.content;
         if !is_ours {
             tracing::warn!(

@@ -1,5 +1,6 @@
 //! What every command starts from: configuration, store, repository, data directory.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,6 +40,23 @@ impl Context {
     /// The id that `--repository-id` demands.
     pub fn expected_repository(&self) -> Option<crate::container::RepositoryId> {
         self.globals.repository_id
+    }
+
+    /// The options of this command that every command has, for another command that is to mean the same.
+    ///
+    /// `--pgdata` and `--system-identifier` are not among them.
+    pub fn options(&self) -> Vec<OsString> {
+        let mut options: Vec<OsString> = Vec::new();
+        if let Some(file) = &self.globals.config {
+            options.extend(["--config".into(), file.into()]);
+        }
+        if let Some(url) = &self.globals.repository {
+            options.extend(["--repository".into(), url.into()]);
+        }
+        if let Some(id) = self.globals.repository_id {
+            options.extend(["--repository-id".into(), id.to_string().into()]);
+        }
+        options
     }
 
     /// What the configuration and the command line say about the repository.

@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 
 const FETCH: &str = "wal-fetch";
 const PUSH: &str = "wal-push";
+/// Whoever its parent is must never learn anything from it (P1).
+const PREFETCH: &str = "wal-prefetch";
 /// `wal-fetch` could not find out: PostgreSQL must stop, not promote.
 const COULD_NOT_FIND_OUT: u8 = 255;
 
@@ -45,6 +47,10 @@ impl Statuses {
         self.verb.as_deref()
     }
 
+    fn silent(&self) -> bool {
+        self.verb() == Some(PREFETCH)
+    }
+
     fn cautious(&self) -> bool {
         matches!(self.verb(), None | Some(FETCH))
     }
@@ -52,6 +58,7 @@ impl Statuses {
     /// Of a run that did not fail.
     pub fn of_outcome(&self, outcome: Outcome) -> u8 {
         match outcome {
+            _ if self.silent() => 0,
             Outcome::Done => 0,
             Outcome::ProvenAbsent => 1,
             Outcome::BadPages => 6,
@@ -61,11 +68,17 @@ impl Statuses {
 
     /// Of a failed run.
     pub fn of_error(&self, error: &Error) -> u8 {
+        if self.silent() {
+            return 0;
+        }
         if self.cautious() { COULD_NOT_FIND_OUT } else { error.kind().exit_code() }
     }
 
     /// Of wrong arguments.
     pub fn of_usage(&self) -> u8 {
+        if self.silent() {
+            return 0;
+        }
         if self.cautious() { COULD_NOT_FIND_OUT } else { 2 }
     }
 
@@ -91,6 +104,9 @@ impl Statuses {
 
     /// Of a panic.
     pub fn of_panic(&self) -> u8 {
+        if self.silent() {
+            return 0;
+        }
         if self.cautious() { COULD_NOT_FIND_OUT } else { 70 }
     }
 }
@@ -129,7 +145,10 @@ mod tests {
 
     fn statuses(line: &str) -> Statuses {
         let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        Statuses::of(&arguments, &["wal-fetch", "wal-push", "config"].map(str::to_owned))
+        Statuses::of(
+            &arguments,
+            &["wal-fetch", "wal-push", "wal-prefetch", "config"].map(str::to_owned),
+        )
     }
 
     /// F2
@@ -154,6 +173,18 @@ mod tests {
         assert_eq!(statuses("walrs --version wal-fetch a b").of_version(), 255);
         assert_eq!(statuses("walrs --version").of_version(), 0);
         assert_eq!(statuses("walrs wal-fetch a b").of_outcome(Outcome::ProvenAbsent), 1);
+    }
+
+    /// P1
+    #[test]
+    fn the_helper_always_exits_0() {
+        let statuses = statuses("walrs --config x wal-prefetch fill x");
+        let errors = [Error::usage("x"), Error::damaged("x"), Error::bug("x")];
+        let failures = errors.iter().map(|error| statuses.of_error(error));
+        for status in failures.chain([statuses.of_usage(), statuses.of_panic()]) {
+            assert_eq!(status, 0);
+        }
+        assert_eq!(statuses.of_outcome(Outcome::ProvenAbsent), 0);
     }
 
     /// W10

@@ -21,6 +21,7 @@ mod restore_command;
 mod restore_report;
 mod show_config;
 mod wal_fetch;
+mod wal_prefetch;
 mod wal_push;
 
 use std::ffi::OsString;
@@ -82,6 +83,9 @@ enum Command {
     WalPush(wal_push::Args),
     /// Restore one file of the write-ahead log, as PostgreSQL's restore command
     WalFetch(wal_fetch::Args),
+    /// Fetch segments ahead of a recovery; started by `wal-fetch`, not by people
+    #[command(hide = true)]
+    WalPrefetch(wal_prefetch::Args),
     /// Fetch the files of one backup, without settings of a recovery
     BackupFetch(backup_fetch::Args),
     /// Fetch the backup that leads to a target, and set up the recovery to it
@@ -113,7 +117,8 @@ impl Command {
             Self::WalPush(args) => wal_push::run(args, context),
             Self::Config(args) => show_config::run(&args, context),
             Self::Completions { shell } => completions(shell),
-            Self::WalFetch(args) => exit::in_runtime(Threads::One, wal_fetch::run(args, context)),
+            Self::WalFetch(args) => wal_fetch::run(&args, context),
+            Self::WalPrefetch(args) => wal_prefetch::run(args, context),
             other => exit::in_runtime(Threads::Pool, other.run_in_pool(context)),
         }
     }
@@ -129,7 +134,11 @@ impl Command {
             Self::BackupShow(args) => backup_show::run(&args, context).await,
             Self::BackupMark(args) => backup_mark::run(&args, context).await,
             Self::Check(args) => check::run(args, context).await,
-            Self::WalPush(_) | Self::WalFetch(_) | Self::Config(_) | Self::Completions { .. } => {
+            Self::WalPush(_)
+            | Self::WalFetch(_)
+            | Self::WalPrefetch(_)
+            | Self::Config(_)
+            | Self::Completions { .. } => {
                 Err(Error::bug("a command without a pool was to run in one"))
             }
         }

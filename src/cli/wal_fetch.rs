@@ -1,10 +1,14 @@
 //! `walrs wal-fetch`: PostgreSQL's `restore_command`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use super::exit::{self, Threads};
 use super::{Context, Outcome, output};
+use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::repository::Creation;
+use crate::task;
 use crate::wal::fetch::{Fetched, Request, status_of_failure};
 
 /// The default of `wal.standby_error_exit`.
@@ -21,12 +25,22 @@ pub(super) struct Args {
     destination: PathBuf,
 }
 
-pub(super) async fn run(args: Args, context: &Context) -> Result<Outcome> {
-    match fetch(&args, context).await {
-        Ok(Fetched::Delivered) => Ok(Outcome::Done),
-        Ok(Fetched::ProvenAbsent) => Ok(Outcome::ProvenAbsent),
-        Err(error) => args.failed(error, context.settings.wal.standby_error_exit),
-    }
+/// Answers without a runtime or a store when the segment was fetched ahead.
+pub(super) fn run(args: &Args, context: &Arc<Context>) -> Result<Outcome> {
+    let settings = &context.settings.wal;
+    let (shared, name) = (Arc::clone(context), args.name.clone());
+    let destination = args.destination.clone();
+    let looked = task::in_time(Deadline::after(settings.fetch_timeout), move || {
+        let cluster = shared.named_cluster();
+        let request = Request::new(&name, &destination, cluster, shared.meant())?;
+        let delivered = request.take_from_spool(&shared.options());
+        Ok((!delivered).then_some(request))
+    });
+    let fetched = looked.and_then(|request| match request {
+        Some(request) => exit::in_runtime(Threads::One, fetch(&request, context)),
+        None => Ok(Outcome::Done),
+    });
+    fetched.or_else(|error| args.failed(error, settings.standby_error_exit))
 }
 
 impl Args {
@@ -45,11 +59,13 @@ impl Args {
     }
 }
 
-async fn fetch(args: &Args, context: &Context) -> Result<Fetched> {
-    let request =
-        Request::new(&args.name, &args.destination, context.named_cluster(), &context.settings)?;
+async fn fetch(request: &Request, context: &Context) -> Result<Outcome> {
     let creation = Creation::Refused("`wal-fetch` never makes a repository".to_owned());
     // Boxed: what connects to a store is large, and only one of these is ever alive.
     let opening = Box::pin(context.open(request.deadline(), request.site(), creation));
-    request.fetch(opening).await
+    let options = context.options();
+    Ok(match Box::pin(request.fetch(opening, &options)).await? {
+        Fetched::Delivered => Outcome::Done,
+        Fetched::ProvenAbsent => Outcome::ProvenAbsent,
+    })
 }

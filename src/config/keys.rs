@@ -109,8 +109,8 @@ pub const KEYS: &[KeySpec] = &[
     },
     key("encryption.passphrase_file", None, "file with a passphrase; not for archiving"),
     key("wal.push_ahead", Some("8"), "further ready segments stored beside the asked one"),
-    later("wal.fetch_ahead", Some("8"), "segments fetched ahead of recovery"),
-    later("wal.fetch_ahead_bytes", Some("256MiB"), "bound of the segments fetched ahead"),
+    key("wal.fetch_ahead", Some("8"), "segments fetched ahead of recovery"),
+    key("wal.fetch_ahead_bytes", Some("256MiB"), "bound of the segments fetched ahead"),
     key("wal.push_timeout", Some("5m"), "deadline of one wal-push, retries included"),
     key("wal.fetch_timeout", Some("10m"), "deadline of one wal-fetch, retries included"),
     key("wal.standby_fetch_timeout", Some("15s"), "the same on a standby"),
@@ -119,7 +119,7 @@ pub const KEYS: &[KeySpec] = &[
         Some("1"),
         "exit status of a failed wal-fetch on a standby: 1 or 255",
     ),
-    later(
+    key(
         "wal.fetch_ahead_wait",
         Some("2s"),
         "how long a wal-fetch waits for the segments after its own",

@@ -6,6 +6,7 @@
 pub mod fetch;
 mod local_file;
 mod place;
+pub mod prefetch;
 pub mod push;
 mod spool;
 

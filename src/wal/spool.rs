@@ -62,4 +62,20 @@ impl Binding {
             system_identifier: cluster,
         }))
     }
+
+    /// 32 digits that stand for the binding in a name.
+    pub(super) fn tag(&self) -> String {
+        let parts = [
+            self.repository_id.to_string(),
+            self.url.clone(),
+            self.endpoint.clone().unwrap_or_default(),
+            self.system_identifier.to_string(),
+        ];
+        let mut hasher = blake3::Hasher::new();
+        for part in parts {
+            // With its length before it, no part can be taken for the end of the one before.
+            hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+        }
+        hasher.finalize().to_hex()[..32].to_owned()
+    }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 
 use super::{IN_MEMORY_BYTES, WalArchive, WalObject};
-use crate::container::{self, ObjectKind, StreamDecoder};
+use crate::container::{self, ContentFacts, ObjectKind, StreamDecoder};
 use crate::error::{Error, Result};
 use crate::repository::absent_is_none;
 use crate::storage::{ByteRange, ByteStream};
@@ -32,8 +32,23 @@ impl WalArchive {
         let written = if self.fits_into_memory(object) {
             self.write_whole(object, stream, target).await
         } else {
-            self.write_chunks(object, stream, target).await
+            self.write_chunks(object, stream, target).await.map(|content| content.raw_length)
         };
+        written.map(Some).map_err(|error| self.with_remedy(error, &key))
+    }
+
+    /// As [`WalArchive::read_into`], one chunk after the other whatever the size, and tells what was written.
+    ///
+    /// It takes longer and holds a few megabytes, so many can be read at the same time.
+    pub async fn read_in_chunks(
+        &self,
+        object: &WalObject,
+        target: File,
+    ) -> Result<Option<ContentFacts>> {
+        let key = object.name().key();
+        let opened = self.repository.storage().get(&key, ByteRange::Full).await;
+        let Some(stream) = absent_is_none(opened)? else { return Ok(None) };
+        let written = self.write_chunks(object, stream, target).await;
         written.map(Some).map_err(|error| self.with_remedy(error, &key))
     }
 
@@ -70,7 +85,7 @@ impl WalArchive {
         object: &WalObject,
         mut stream: ByteStream,
         mut target: File,
-    ) -> Result<u64> {
+    ) -> Result<ContentFacts> {
         let identity = self.repository.object_identity(object.name(), object.kind(), self.cluster);
         let mut decoder = StreamDecoder::new(self.repository.sealing(), identity);
         while let Some(piece) = stream.try_next().await? {
@@ -83,7 +98,7 @@ impl WalArchive {
             })
             .await?;
         }
-        Ok(decoder.finish()?.content.raw_length)
+        Ok(decoder.finish()?.content)
     }
 }
 

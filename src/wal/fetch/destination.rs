@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::durable::{Existing, Pending, TEMPORARY_PREFIX};
+use crate::durable::{self, Existing, Pending, TEMPORARY_PREFIX};
 use crate::error::{Error, Result};
 use crate::postgres::{
     ExpectedCluster, LONG_HEADER_BYTES, TimelineHistory, WalFileName, check_segment,
@@ -57,6 +57,27 @@ impl Destination {
         let (place, object) = (self.clone(), object.clone());
         task::blocking(move || place.publish(pending, length, file, &object, &cluster)).await?;
         Ok(true)
+    }
+
+    /// Puts a file that has proven to be right in place; it is moved, or copied where it lies on another file system.
+    ///
+    /// The directory is not synced: PostgreSQL gives what it was delivered another name, and makes that durable
+    /// (`KeepFileRestoredFromArchive` in `access/transam/xlogarchive.c`).
+    pub(super) fn take_over(&self, path: &Path) -> Result<()> {
+        match durable::rename(path, &self.0, Existing::Replace) {
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => self.copy(path),
+            other => other,
+        }
+        .map_err(|error| self.cannot_write(error))
+    }
+
+    fn copy(&self, path: &Path) -> io::Result<()> {
+        let directory = directory_of(&self.0);
+        remove_abandoned(directory);
+        let mut pending = Pending::create_in(directory, MODE)?;
+        io::copy(&mut fs::File::open(path)?, pending.file())?;
+        pending.publish(&self.0, Existing::Replace)?;
+        fs::remove_file(path)
     }
 
     async fn begin(&self) -> Result<(Pending, fs::File)> {

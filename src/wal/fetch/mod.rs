@@ -6,11 +6,14 @@
 
 mod abandoned;
 mod absence;
+mod ahead;
 mod destination;
 mod patience;
 mod situation;
 mod wanted;
 
+use std::cell::OnceCell;
+use std::ffi::OsString;
 use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
@@ -18,12 +21,15 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use self::absence::Missing;
+use self::ahead::{Ahead, Filling, beside};
 use self::destination::Destination;
 use self::patience::Patience;
 use self::situation::Situation;
 pub use self::situation::status_of_failure;
 use self::wanted::Wanted;
 use super::place::{Certainty, Place};
+use super::prefetch::{Host, Stock, Waited};
+use super::spool::{Binding, Meant};
 use crate::config::Settings;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
@@ -56,6 +62,8 @@ pub struct Request {
     patience: Patience,
     named_cluster: Option<SystemIdentifier>,
     allowed_gap: Option<WalFileName>,
+    stock: Option<Stock>,
+    ahead: Option<Ahead>,
 }
 
 impl Request {
@@ -66,13 +74,14 @@ impl Request {
         name: &str,
         destination: &Path,
         named_cluster: Option<SystemIdentifier>,
-        settings: &Settings,
+        meant: Meant<'_>,
     ) -> Result<Self> {
+        let settings = meant.settings;
         let place =
             Place::around(destination, settings.pgdata.as_deref(), settings.spool.as_deref())?;
         let wanted: Wanted = name.parse()?;
         let situation = Situation::around(wanted.file());
-        Ok(Self {
+        let mut request = Self {
             wanted,
             destination: Destination::new(destination)?,
             patience: Patience::new(situation, &settings.wal, place.site()),
@@ -80,7 +89,57 @@ impl Request {
             situation,
             named_cluster,
             allowed_gap: allowed_gap(settings)?,
-        })
+            stock: None,
+            ahead: None,
+        };
+        request.find_stock(meant).unwrap_or_else(|error| {
+            tracing::debug!(error = %error.chain(), "nothing is taken from the spool");
+        });
+        Ok(request)
+    }
+
+    /// Looks for the place of prefetched segments; opening the repository will report whatever is wrong.
+    fn find_stock(&mut self, meant: Meant<'_>) -> Result<()> {
+        let (Some(site), Some(control)) = (self.place.site(), self.place.control()?) else {
+            return Ok(());
+        };
+        let cluster = control.cluster();
+        if self.named_cluster.is_some_and(|named| named != cluster.system_identifier) {
+            return Ok(());
+        }
+        let binding = Binding::by_witness(site, meant, cluster.system_identifier)?;
+        let Some(stock) = binding.and_then(|binding| Stock::of(site, &binding)) else {
+            return Ok(());
+        };
+        if let WalFileName::Segment(segment) = self.wanted.file() {
+            let (site, stock, wal) = (site.clone(), stock.clone(), &meant.settings.wal);
+            self.ahead = Ahead::of(segment, site, stock, cluster, self.situation, wal);
+        }
+        self.stock = Some(stock);
+        Ok(())
+    }
+
+    /// Delivers a segment that was fetched ahead; false when it must be fetched. Blocking; asks nothing of the network.
+    ///
+    /// `options` are those of this command: a helper that has to be started gets them.
+    pub fn take_from_spool(&self, options: &[OsString]) -> bool {
+        let Some(ahead) = &self.ahead else { return false };
+        let taken = ahead.take(&self.destination, self.patience.for_helper());
+        match taken {
+            Ok(None) => false,
+            Ok(Some(waited)) => {
+                tracing::info!(file = %self.wanted, ?waited, "was fetched ahead");
+                step::reached("wal-fetch:delivered");
+                if let Some(host) = ahead.host() {
+                    ahead.tell_helper(host, waited, options);
+                }
+                true
+            }
+            Err(error) => {
+                tracing::debug!(error = %error.chain(), "not taken from the spool");
+                false
+            }
+        }
     }
 
     /// When the command gives up.
@@ -93,24 +152,62 @@ impl Request {
         self.place.site()
     }
 
-    /// Fetches the file; `opening` opens the repository, which must exist.
+    /// Fetches the file; `opening` opens the repository, which must exist. `options` are as in
+    /// [`Request::take_from_spool`].
     pub async fn fetch(
         &self,
         opening: impl Future<Output = Result<Repository>>,
+        options: &[OsString],
     ) -> Result<Fetched> {
-        let work = async { self.fetch_from(&opening.await?).await };
+        let host = self.ahead.as_ref().and_then(Ahead::host);
+        let opened = OnceCell::new();
+        let mut filling = None;
+        let work = async {
+            let repository = opening.await?;
+            let archive = WalArchive::of(&repository, self.cluster(&repository)?)?;
+            if let (Some(ahead), Some(Host::This)) = (&self.ahead, &host) {
+                filling = Some(ahead.filling(&archive));
+            }
+            self.fetch_from(opened.get_or_init(|| archive), filling.as_mut()).await
+        };
         let fetched = self.patience.bound(work).await;
-        fetched.map_err(|error| error.context(format!("cannot fetch `{}`", self.wanted)))
+        let fetched =
+            fetched.map_err(|error| error.context(format!("cannot fetch `{}`", self.wanted)))?;
+        // The answer is known; nothing from here on can change it.
+        match (&self.ahead, host, opened.get()) {
+            (Some(ahead), Some(host), Some(archive)) if fetched == Fetched::Delivered => {
+                if let Some(filling) = filling {
+                    ahead.finish(filling).await;
+                } else if !ahead.tell_helper(host, Waited::Yes, options) {
+                    ahead.finish(ahead.filling(archive)).await;
+                }
+            }
+            _ => self.leave_spool(),
+        }
+        Ok(fetched)
     }
 
-    async fn fetch_from(&self, repository: &Repository) -> Result<Fetched> {
-        let archive = WalArchive::of(repository, self.cluster(repository)?)?;
+    /// Recovery is over when a promotion asks its last question.
+    fn leave_spool(&self) {
+        let stock = self.stock.as_ref().filter(|_| self.situation == Situation::Promotion);
+        if let Some(Err(error)) = stock.map(Stock::clear) {
+            tracing::debug!(error = %error.chain(), "what was fetched ahead stays in the spool");
+        }
+    }
+
+    async fn fetch_from(
+        &self,
+        archive: &WalArchive,
+        mut filling: Option<&mut Filling<'_>>,
+    ) -> Result<Fetched> {
         let began = Instant::now();
         loop {
-            let missing = match self.abandoned(&archive).await? {
+            let missing = match self.abandoned(archive).await? {
                 Some(abandoned) => Some(abandoned),
-                None if self.deliver(&archive).await? => return Ok(Fetched::Delivered),
-                None => absence::explain(&archive, self.wanted.file()).await?,
+                None if self.deliver(archive, filling.take()).await? => {
+                    return Ok(Fetched::Delivered);
+                }
+                None => absence::explain(archive, self.wanted.file()).await?,
             };
             match missing {
                 Some(missing) if !self.may_end_at(&missing) => {
@@ -147,11 +244,18 @@ impl Request {
         }
     }
 
-    async fn deliver(&self, archive: &WalArchive) -> Result<bool> {
+    async fn deliver(
+        &self,
+        archive: &WalArchive,
+        filling: Option<&mut Filling<'_>>,
+    ) -> Result<bool> {
         let Some(object) = self.wanted.object(archive).await? else { return Ok(false) };
-        let delivered =
+        let delivering =
             self.destination.deliver(archive, &object, self.wanted.file(), archive.expected());
-        let delivered = delivered.await?;
+        let delivered = match filling {
+            Some(filling) => beside(filling, delivering).await?,
+            None => delivering.await?,
+        };
         step::reached("wal-fetch:delivered");
         Ok(delivered)
     }

@@ -56,6 +56,14 @@ impl Patience {
         self.deadline
     }
 
+    /// How long to wait for a helper that is downloading what is asked for, before fetching it here.
+    pub(super) fn for_helper(&self) -> Duration {
+        const AT_MOST: Duration = Duration::from_secs(30);
+        const HURRIED_AT_MOST: Duration = Duration::from_secs(1);
+        let most = if self.situation.is_hurried() { HURRIED_AT_MOST } else { AT_MOST };
+        self.deadline.remaining().map_or(most, |remaining| most.min(remaining / 2))
+    }
+
     /// Waits for `work`, but no longer than patience lasts.
     pub(super) async fn bound<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let ended = tokio::select! {

@@ -1,8 +1,4 @@
-//! Objects that are built in memory: out of content in memory (manifests, parts of a file list), or out of a file of
-//! WAL, whose content is never whole in memory.
-
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+//! Objects whose content is in memory: manifests, parts of a file list.
 
 use bytes::Bytes;
 
@@ -54,47 +50,6 @@ pub(super) fn encode_with_salt(
     let facts =
         ContentFacts { raw_length: content.len() as u64, digest: ContentDigest::of(content) };
     let chunks = parallel::map(content.chunks(CHUNK_SIZE), |raw| compress(codec, raw))?;
-    let bytes = assemble(sealing, identity, codec, facts, chunks, salt)?;
-    if identity.kind.holds_wal() {
-        ObjectReader::open(sealing, identity, &bytes)?.ensure_holds(&bytes, content)?;
-    }
-    Ok(EncodedObject { bytes, raw_length: facts.raw_length, digest: facts.digest })
-}
-
-/// Compresses and seals a file whose content was read once and is `stated`, on all cores; blocking.
-///
-/// It holds the stored bytes, and one chunk for every core. The object is opened again from memory and its content
-/// compared with what was stated, so a file that changed since is an error.
-pub fn encode_file(
-    sealing: &Sealing,
-    identity: &ObjectIdentity,
-    codec: Codec,
-    stated: ContentFacts,
-    file: &File,
-) -> Result<EncodedObject> {
-    let positions = (0..stated.raw_length).step_by(CHUNK_SIZE).collect::<Vec<_>>();
-    let chunks = parallel::map(positions.into_iter(), |position| {
-        let mut raw = vec![0; (stated.raw_length - position).min(CHUNK_SIZE as u64) as usize];
-        let read = file.read_exact_at(&mut raw, position);
-        read.map_err(|error| {
-            let name = &identity.name;
-            Error::io(format!("cannot read what is to be stored as `{name}`"), error)
-        })?;
-        compress(codec, &raw)
-    })?;
-    let bytes = assemble(sealing, identity, codec, stated, chunks, &sealing.new_salt()?)?;
-    ObjectReader::open(sealing, identity, &bytes)?.ensure_opens(&bytes)?;
-    Ok(EncodedObject { bytes, raw_length: stated.raw_length, digest: stated.digest })
-}
-
-fn assemble(
-    sealing: &Sealing,
-    identity: &ObjectIdentity,
-    codec: Codec,
-    facts: ContentFacts,
-    chunks: Vec<CompressedChunk>,
-    salt: &Salt,
-) -> Result<Bytes> {
     let body_length = chunks.iter().map(stored_chunk_bytes).sum::<usize>() + END_RECORD_BYTES;
     let head = Head {
         name: identity.name.clone(),
@@ -104,7 +59,11 @@ fn assemble(
     let mut body = Body::begin(sealing, identity, codec.id(), head, salt)?;
     push_all(&mut body, chunks);
     body.end(facts.digest);
-    Ok(body.take())
+    let bytes = body.take();
+    if identity.kind.holds_wal() {
+        ObjectReader::open(sealing, identity, &bytes)?.ensure_holds(&bytes, content)?;
+    }
+    Ok(EncodedObject { bytes, raw_length: facts.raw_length, digest: facts.digest })
 }
 
 fn push_all(body: &mut Body, chunks: Vec<CompressedChunk>) {

@@ -14,6 +14,7 @@ mod compression;
 mod control;
 mod damage;
 mod encode;
+mod encode_file;
 mod encryption;
 mod hex;
 mod identity;
@@ -31,7 +32,8 @@ mod writer;
 pub use chunk::{CHUNK_HEADER_BYTES, END_RECORD_BYTES, EndRecord};
 pub use compression::{Codec, CodecId, CompressedChunk, compress};
 pub use control::{CONTROL_OBJECT_LIMIT_BYTES, open_control, seal_control};
-pub use encode::{EncodedObject, encode, encode_file};
+pub use encode::{EncodedObject, encode};
+pub use encode_file::encode_file;
 pub use identity::{
     BlockHash, ContentDigest, InvalidHex, KeyId, ObjectIdentity, ObjectKind, RepositoryId, SlotId,
     Suite,

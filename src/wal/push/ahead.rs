@@ -22,7 +22,7 @@ use crate::config::Settings;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::postgres::{ExpectedCluster, SegmentName, WalFileName};
-use crate::repository::Site;
+use crate::repository::{IN_MEMORY_BYTES, Site};
 use crate::step;
 use crate::task;
 use crate::wal::local_file::{CheckedFile, LocalFile};
@@ -59,7 +59,8 @@ enum Order {
 }
 
 impl<'a> LookAhead<'a> {
-    /// What is stored beside `asked`; none when that is switched off, or where no mark can be left.
+    /// What is stored beside `asked`; none when that is switched off, where no mark can be left, and where segments
+    /// are so large that each of them goes alone.
     pub(super) fn beside(
         asked: &CheckedFile,
         archiver: &'a Archiver,
@@ -67,8 +68,9 @@ impl<'a> LookAhead<'a> {
         settings: &Settings,
     ) -> Result<Option<Self>> {
         let limit = settings.wal.push_ahead as usize;
-        let Some(site) = site.filter(|_| limit > 0) else { return Ok(None) };
         let archive = &archiver.archive;
+        let is_wanted = limit > 0 && archive.segment_size().bytes() <= IN_MEMORY_BYTES;
+        let Some(site) = site.filter(|_| is_wanted) else { return Ok(None) };
         let binding = Binding::to(archive.repository().id(), settings, archive.cluster())?;
         let marks = binding.and_then(|binding| Marks::of(site, binding));
         Ok(marks.map(|marks| Self { archiver, marks, site, asked: asked.name(), limit }))

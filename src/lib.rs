@@ -9,7 +9,7 @@
 //! repository                              one cluster's WAL and backups as typed values
 //! container · storage                     bytes ⇄ sealed chunks; keys ⇄ byte streams
 //! postgres                                what PostgreSQL defines
-//! error · config · secret · budget · deadline · durable · progress · task · step
+//! error · config · secret · budget · deadline · durable · memory · progress · task · step
 //! ```
 
 #[cfg(not(target_pointer_width = "64"))]
@@ -23,6 +23,7 @@ pub mod container;
 pub mod deadline;
 pub mod durable;
 pub mod error;
+pub mod memory;
 pub mod postgres;
 pub mod progress;
 pub mod repository;

@@ -47,6 +47,11 @@ impl Statuses {
         self.verb.as_deref()
     }
 
+    /// Whether PostgreSQL starts this once per segment, or it lives beside PostgreSQL.
+    pub fn is_of_wal(&self) -> bool {
+        matches!(self.verb(), Some(FETCH | PUSH | PREFETCH))
+    }
+
     fn silent(&self) -> bool {
         self.verb() == Some(PREFETCH)
     }

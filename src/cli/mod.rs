@@ -34,6 +34,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::container::RepositoryId;
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::postgres::SystemIdentifier;
 
 use self::exit::Threads;
@@ -172,6 +173,9 @@ fn run(arguments: Vec<OsString>, statuses: &Statuses) -> u8 {
 }
 
 fn execute(arguments: Arguments, statuses: &Statuses) -> Result<Outcome> {
+    if statuses.is_of_wal() {
+        memory::hold_little();
+    }
     logging::start(statuses.verb());
     let context = match Context::load(arguments.globals) {
         Ok(context) => Arc::new(context),

@@ -18,7 +18,7 @@ use super::sealing::{Salt, Sealing};
 use crate::error::{Error, Result};
 
 /// Most chunks that are in memory besides the object, raw and compressed.
-const CHUNKS_AT_ONCE: usize = 4;
+const CHUNKS_AT_ONCE_MAX: usize = 4;
 
 /// Compresses and seals a file whose content was read once and is `stated`, on several cores; blocking.
 ///
@@ -46,7 +46,7 @@ fn encode_with_salt(
 ) -> Result<Bytes> {
     let positions: Vec<_> = (0..stated.raw_length).step_by(CHUNK_SIZE).collect();
     let mut object = Assembly::begin(stated, positions.len());
-    for batch in positions.chunks(CHUNKS_AT_ONCE) {
+    for batch in positions.chunks(parallel::threads().min(CHUNKS_AT_ONCE_MAX)) {
         let chunks = parallel::map(batch.iter(), |position| {
             let length = (stated.raw_length - position).min(CHUNK_SIZE as u64);
             let mut raw = vec![0; length as usize];

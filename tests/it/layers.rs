@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 /// Layers from the bottom; a module may name its own layer's bottom tools or anything strictly below it.
 const LAYERS: [&[&str]; 6] = [
-    &["error", "config", "secret", "budget", "deadline", "durable", "progress", "task", "step"],
+    &[
+        "error", "config", "secret", "budget", "deadline", "durable", "memory", "progress", "task",
+        "step",
+    ],
     &["postgres"],
     &["container", "storage"],
     &["repository"],

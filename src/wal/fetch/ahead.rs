@@ -171,6 +171,9 @@ impl Ahead {
 
     /// Lets a filling go on for a while: PostgreSQL has its segment, and waits for this process to end.
     pub(super) async fn finish(&self, filling: Filling<'_>) {
+        if filling.is_terminated() {
+            return;
+        }
         if Deadline::after(self.wait).bound(filling).await.is_err() {
             tracing::debug!("what is still under way is left to later calls");
         }

@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 use tracing::{info, warn};
 
-use super::unchanged::SAMPLES;
+use super::unchanged::next_sample;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::SystemIdentifier;
 use crate::repository::{
@@ -53,6 +53,8 @@ pub(super) struct Base {
 const CANDIDATES: usize = 4;
 /// Interrupted backups that are used at most, the newest.
 const DEAD: usize = 4;
+/// Interrupted backups that are looked at for that.
+const LOOKED_AT: usize = 64;
 const LISTED_AT_ONCE: usize = 8;
 const READ_AT_ONCE: usize = 2;
 
@@ -95,9 +97,9 @@ impl Base {
         self.parent.as_ref().ok()
     }
 
-    /// Which hundredth of the unchanged files is read all the same.
+    /// Which part of the unchanged files is read all the same.
     pub(super) fn sample(&self) -> u32 {
-        self.manifest().map_or(0, |parent| (parent.sample + 1) % SAMPLES)
+        self.manifest().map_or(0, |parent| next_sample(parent))
     }
 
     /// Ids of all backups whose packs may be referenced through this base.
@@ -208,7 +210,11 @@ async fn choose_dead(
         |entry: &&CatalogEntry| matches!(entry.state, BackupState::Unfinished) && !entry.condemned;
     let is_new = |entry: &&CatalogEntry| newest.is_none_or(|newest| entry.id.time() >= newest);
     let mut dead = Vec::new();
-    for entry in catalog.entries().iter().rev().filter(is_open).filter(is_new).take(DEAD) {
+    for entry in catalog.entries().iter().rev().filter(is_open).filter(is_new).take(LOOKED_AT) {
+        // Attempts that failed before they had stored anything do not count.
+        if dead.len() == DEAD {
+            break;
+        }
         let Some(intent) = read_intent(repository, &entry.id).await? else { continue };
         // What a full backup stores again must not be what a delta once took over.
         if intent.system_identifier == cluster && (is_delta || intent.parents.is_empty()) {

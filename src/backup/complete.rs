@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::assemble::Stored;
 use super::base::{Base, require_packs};
+use super::copy::Identities;
 use super::mark::{Permanence, mark};
 use super::push::Request;
 use super::source::Source;
@@ -34,6 +35,7 @@ pub(super) struct Taken<'a> {
     pub(super) stored_bytes: u64,
     /// `pg_control` as it was copied.
     pub(super) control: ControlFile,
+    pub(super) identities: Identities,
 }
 
 /// An error unless every pack, also of earlier backups, and every part of the file list is in the repository with its
@@ -102,6 +104,10 @@ impl Taken<'_> {
     pub(super) fn manifest(self) -> Manifest {
         let (control, totals) = (&self.control, self.stored.totals);
         let (started, parent) = (self.start_requested, self.base.manifest());
+        let (machine_id, boot_id) = match self.identities {
+            Identities::Trusted => (host::machine_id(), host::boot_id()),
+            Identities::Refuted => Default::default(),
+        };
         Manifest {
             format: FORMAT,
             backup_id: self.target.backup.clone(),
@@ -125,8 +131,8 @@ impl Taken<'_> {
             start_requested: (started.as_second(), started.subsec_nanosecond().unsigned_abs()),
             start_time: started,
             stop_time: self.stop_time,
-            machine_id: host::machine_id(),
-            boot_id: host::boot_id(),
+            machine_id,
+            boot_id,
             from_standby: self.source.role.in_recovery,
             backup_label: self.stop.backup_label,
             tablespace_map: self.stop.tablespace_map.unwrap_or_default(),

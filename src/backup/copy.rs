@@ -28,7 +28,7 @@ use super::uploads::Uploads;
 use super::walk::DataDirectory;
 use crate::budget::{Budget, Reservation};
 use crate::config::Rescan;
-use crate::container::Codec;
+use crate::container::{CHUNK_SIZE, Codec};
 use crate::error::{Error, Result};
 use crate::postgres::{ControlFile, Lsn, Session};
 use crate::progress::Progress;
@@ -38,15 +38,21 @@ use crate::{step, task};
 /// Jobs that wait for a reader.
 const JOBS_WAITING: usize = 8;
 
-/// Most jobs, and most chunks, that are worked on at a time, however many cores there are: together they must leave
-/// room in the budget for the pack that is filled.
-const IN_FLIGHT: usize = 24;
-
 /// Bytes of blocks, chunks and packs that may be in memory at a time.
 ///
 /// Room for the pack that is filled, two that are being stored, and the chunks on their way: with the program
 /// itself the process stays below 160 MiB.
 const MEMORY_BYTES: u32 = 104 << 20;
+
+/// What a job and a chunk that are worked on hold together at most: a chunk may hold half a buffer in vain.
+const JOB_AND_CHUNK_BYTES: u64 = 5 * CHUNK_SIZE as u64 / 2;
+
+/// Most jobs, and most chunks, that are worked on at a time, however many cores there are, when `free` bytes are left
+/// for them and for the pack that is filled: whatever they hold, the next pack must get its part, or all wait for ever.
+fn most_in_flight(free: u64) -> usize {
+    const BETWEEN: u64 = 4 * CHUNK_SIZE as u64;
+    ((free - PACK_BYTES - BETWEEN) / JOB_AND_CHUNK_BYTES) as usize
+}
 
 /// What is copied, how, and into which backup.
 #[derive(Clone)]
@@ -76,9 +82,18 @@ pub(super) struct Copy<'a> {
 pub(super) enum CopyEnd {
     /// Everything is in.
     Whole(Box<Copied>),
-    /// The file has changed though its identity has not: everything must be read. Objects up to the numbers may have
-    /// been stored; nothing refers to them.
-    Lied(ListedPath, Numbers),
+    /// What was taken over unread cannot be kept: everything must be read. Objects below the numbers may have been stored;
+    /// nothing refers to them.
+    Distrusted(Distrust, Numbers),
+}
+
+/// Why nothing may be taken over unread.
+#[derive(Debug)]
+pub(super) enum Distrust {
+    /// The file has changed though its identity has not.
+    LyingFile(ListedPath),
+    /// A pack of an earlier backup is damaged: what was taken over may lie in it.
+    DamagedPack,
 }
 
 /// Everything was read and sealed; some of it may still be on its way into the repository.
@@ -87,6 +102,17 @@ pub(super) struct Copied {
     pub(super) uploads: Uploads,
     /// `pg_control` as it was copied.
     pub(super) control: ControlFile,
+    /// Whether a later backup may go by what this one saw of the files.
+    pub(super) identities: Identities,
+}
+
+/// What the identities of files that a backup records are worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Identities {
+    /// They tell whether a file has changed.
+    Trusted,
+    /// They were seen to lie, or the clock was set: no later backup may skip a file by them.
+    Refuted,
 }
 
 /// Copies the data directory; `pg_control` comes last (B6).
@@ -114,19 +140,34 @@ pub(super) async fn copy(copy: Copy<'_>) -> Result<CopyEnd> {
         start_lsn: copy.start_lsn,
         progress: copy.progress,
     };
-    let mut chunks = Pipeline { copy: &copy, reader: &reader, known, budget, pool: &pool }
-        .chunks(memory.unwrap_or_default());
+    let mut chunks =
+        Pipeline { copy: &copy, reader: &reader, known: known.clone(), budget, pool: &pool }
+            .chunks(memory.unwrap_or_default());
     while let Some(chunk) = chunks.try_next().await? {
-        if let Some(lying) = packing.add(chunk).await? {
+        let lying = packing.add(chunk).await?.map(Distrust::LyingFile);
+        if let Some(distrust) = lying.or_else(|| copy.doubts(known.as_deref())) {
             let numbers = packing.assemble(|assembler| Ok(assembler.free_numbers())).await?;
-            return Ok(CopyEnd::Lied(lying, numbers));
+            return Ok(CopyEnd::Distrusted(distrust, numbers));
         }
     }
     drop(chunks);
     let codec = copy.target.repository.codec();
     let control = packing.add_control_file(&reader, codec, pool).await?;
     let stored = packing.assemble(|assembler| Ok(assembler.take_stored())).await?;
-    Ok(CopyEnd::Whole(Box::new(Copied { stored, uploads: packing.uploads, control })))
+    Ok(CopyEnd::Whole(Box::new(Copied {
+        stored,
+        uploads: packing.uploads,
+        control,
+        identities: Identities::Trusted,
+    })))
+}
+
+impl Copy<'_> {
+    /// A run that reads everything takes nothing over that lies in a damaged pack; one that does not may have done so.
+    fn doubts(&self, known: Option<&KnownPacks>) -> Option<Distrust> {
+        let damaged = known.is_some_and(KnownPacks::found_damage);
+        (damaged && self.rescan == Rescan::Changed).then_some(Distrust::DamagedPack)
+    }
 }
 
 struct Pipeline<'a> {
@@ -142,7 +183,9 @@ type ChunkStream<'a> = Pin<Box<dyn Stream<Item = Result<Chunk>> + Send + 'a>>;
 impl<'a> Pipeline<'a> {
     /// The compressed chunks, in the order of the file list.
     fn chunks(self, memory: Memory) -> ChunkStream<'a> {
-        let in_flight = (2 * self.copy.workers).min(IN_FLIGHT);
+        let taken = if self.known.is_some() { RECOLLECTION_BYTES } else { 0 };
+        let in_flight = most_in_flight(u64::from(MEMORY_BYTES) - taken);
+        let in_flight = (2 * self.copy.workers).min(in_flight);
         let (codec, pool) = (self.copy.target.repository.codec(), self.pool);
         let limit = Arc::new(RateLimit::new(self.copy.rate_limit));
         let (reader, budget) = (Arc::clone(self.reader), self.budget);
@@ -352,6 +395,20 @@ impl Packing<'_> {
         let pack = self.assemble(Assembler::seal_pack).await?;
         self.store(pack.into_iter().collect()).await?;
         Ok(control)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_in_flight_leaves_room_for_the_pack() {
+        for taken in [0, RECOLLECTION_BYTES] {
+            let free = u64::from(MEMORY_BYTES) - taken;
+            let held = most_in_flight(free) as u64 * JOB_AND_CHUNK_BYTES;
+            assert!(most_in_flight(free) >= 15 && held + PACK_BYTES < free, "{taken}");
+        }
     }
 }
 

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tracing::warn;
 
 use super::known::Layer;
 use crate::budget::Budget;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{CONTROL_FILE, SystemIdentifier};
 use crate::repository::{
     Entry, Extent, ExtentSource, FileEntry, FileListPart, ListedPath, Manifest, PackIndex,
@@ -167,12 +168,14 @@ async fn feed_packs(
 ) -> Result<()> {
     let mut last: Option<(ListedPath, Vec<Extent>)> = None;
     for (number, pack) in &dead.packs {
-        let (_, index) = read_index(repository, dead.cluster, pack, budget).await?;
-        let number = *number;
+        let Some(extents) = extents_in(repository, dead.cluster, (*number, pack), budget).await?
+        else {
+            continue;
+        };
         let files;
         (last, files) = task::blocking(move || {
             let mut files = Vec::new();
-            for (path, extent) in extents_of(&index, number)? {
+            for (path, extent) in extents {
                 match &mut last {
                     Some((open, extents)) if *open == path => go_on(extents, extent),
                     _ => files.extend(last.replace((path, vec![extent])).map(fed)),
@@ -184,6 +187,26 @@ async fn feed_packs(
         send(sender, files).await?;
     }
     send(sender, last.map(fed).into_iter().collect()).await
+}
+
+/// What a pack holds; none when it is damaged, for which no backup has to fail.
+async fn extents_in(
+    repository: &Repository,
+    cluster: SystemIdentifier,
+    (number, pack): (u32, &PackReference),
+    budget: &Budget,
+) -> Result<Option<Vec<(ListedPath, Extent)>>> {
+    let read = async {
+        let (_, index) = read_index(repository, cluster, pack, budget).await?;
+        task::blocking(move || extents_of(&index, number)).await
+    };
+    match read.await {
+        Err(error) if error.kind() == ErrorKind::Damaged => {
+            warn!(why = error.chain(), "a pack of an interrupted backup is left out");
+            Ok(None)
+        }
+        extents => extents.map(Some),
+    }
 }
 
 /// The next extent of a file. A run that began anew, because identities of files lied, has stored the file twice: what

@@ -1,6 +1,7 @@
 //! What earlier backups hold of a file: the blocks to compare with, and where each of them lies.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tracing::warn;
@@ -51,6 +52,7 @@ pub(super) struct KnownPacks {
     packs: Packs,
     /// Packs of which nothing is taken over: sparsely used ones, which die out this way, and damaged ones.
     left_alone: Mutex<BTreeSet<u32>>,
+    found_damage: AtomicBool,
 }
 
 /// Blocks of a file, counted from its start.
@@ -73,7 +75,12 @@ impl KnownPacks {
     pub(super) fn new(packs: Packs) -> Self {
         let rows = packs.table().iter().zip(0..);
         let sparse = rows.filter(|(pack, _)| is_sparse(pack)).map(|(_, index)| index).collect();
-        Self { packs, left_alone: Mutex::new(sparse) }
+        Self { packs, left_alone: Mutex::new(sparse), found_damage: AtomicBool::new(false) }
+    }
+
+    /// Whether a pack has proven to be damaged since.
+    pub(super) fn found_damage(&self) -> bool {
+        self.found_damage.load(Ordering::Acquire)
     }
 
     /// The table.
@@ -136,6 +143,7 @@ impl KnownPacks {
         match self.packs.open(pack).await {
             Ok(open) => Ok(Some(open)),
             Err(error) if error.kind() == ErrorKind::Damaged => {
+                self.found_damage.store(true, Ordering::Release);
                 if self.left_alone().insert(pack) {
                     let why = error.chain();
                     warn!(

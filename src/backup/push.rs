@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::Target;
 use super::alive::Alive;
@@ -14,7 +14,8 @@ use super::announce::announce;
 use super::assemble::Numbers;
 use super::base::{Base, Scope, WhyFull};
 use super::complete::{Taken, mark_permanent, put_manifest, require_stored};
-use super::copy::{Copied, Copy, CopyEnd, copy};
+use super::copy::{Copied, Copy, CopyEnd, Distrust, Identities, copy};
+use super::host::Clocks;
 use super::mark::Permanence;
 use super::pages::PageChecks;
 use super::source::{Role, Source};
@@ -93,13 +94,15 @@ async fn take<'a>(
     let links = options.settings.links;
     let data = DataDirectory::new(source.pgdata.clone(), &source.control, links)?;
     let data = data.leave_out(options.spool);
-    let start_requested = Timestamp::now();
+    let (start_requested, clocks) = (Timestamp::now(), Clocks::now());
     let (start, survey) = step("start", start(source, &data)).await?;
     options.progress.begin("backup", survey.bytes);
     let instructions = instructions(source, target, base, data, start, options);
     let copied = while_connected(source, copy_truly(instructions, survey.bytes)).await;
     options.progress.end();
-    let Copied { stored, uploads, control } = copied?;
+    let Copied { stored, uploads, control, identities } = copied?;
+    let clock_was_set = Clocks::now().were_set_since(clocks);
+    let identities = if clock_was_set { Identities::Refuted } else { identities };
     let stop = step("stop", while_connected(source, stop(source))).await?;
     let stop_time = Timestamp::now();
     let stored_bytes = uploads.finish().await?;
@@ -120,6 +123,7 @@ async fn take<'a>(
         stored,
         stored_bytes,
         control,
+        identities,
     })
 }
 
@@ -132,19 +136,30 @@ async fn start(source: &Source, data: &DataDirectory) -> Result<(StartedBackup, 
     tokio::try_join!(started, survey)
 }
 
-/// Copies; once more, and then reading every file, when one shows that identities of files cannot be trusted here.
+/// Copies; once more, and then reading every file, when what was taken over unread cannot be kept.
 async fn copy_truly(mut instructions: Copy<'_>, bytes: u64) -> Result<Copied> {
+    let mut identities = Identities::Trusted;
     loop {
-        let (path, numbers) = match copy(instructions.clone()).await? {
-            CopyEnd::Whole(copied) => return Ok(*copied),
-            CopyEnd::Lied(path, numbers) => (path, numbers),
+        let (distrust, numbers) = match copy(instructions.clone()).await? {
+            CopyEnd::Whole(copied) => return Ok(Copied { identities, ..*copied }),
+            CopyEnd::Distrusted(distrust, numbers) => (distrust, numbers),
         };
-        error!(
-            %path,
-            "a file changed while device, inode, size and times stayed: what was taken over unread \
-             cannot be trusted, every file is read; set `backup.rescan` to `always` until it is \
-             clear why"
-        );
+        match distrust {
+            Distrust::LyingFile(path) => {
+                identities = Identities::Refuted;
+                error!(
+                    %path,
+                    "a file changed while device, inode, size and times stayed: what was taken over \
+                     unread cannot be trusted, every file is read; set `backup.rescan` to `always` \
+                     until it is clear why"
+                );
+            }
+            Distrust::DamagedPack => {
+                warn!(
+                    "an earlier backup is damaged: nothing is taken over unread, every file is read"
+                );
+            }
+        }
         instructions.progress.end();
         instructions.progress.begin("backup", bytes);
         instructions.rescan = Rescan::Always;

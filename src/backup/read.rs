@@ -313,6 +313,10 @@ impl Output<'_> {
         let spare = &mut self.portion.data.spare()[..wanted];
         let read =
             read_at(piece.file, spare, offset).map_err(|error| piece.failed(offset, error))?;
+        let read = match piece.content {
+            FileContent::FilenodeMap => piece.read_until_intact(spare, offset, read)?,
+            _ => read,
+        };
         let bytes = &mut spare[..read];
         let suspects = match (&self.reader.checks, piece.content) {
             (Some(checks), FileContent::Relation(relation)) => checks
@@ -379,6 +383,18 @@ struct Piece<'a> {
 }
 
 impl Piece<'_> {
+    /// B8: what is stored is what was checked. A map that is overwritten between the two is read again.
+    fn read_until_intact(&self, bytes: &mut [u8], offset: u64, mut read: usize) -> Result<usize> {
+        for _ in 0..MAP_ATTEMPTS {
+            if filenode_map_is_intact(&bytes[..read]) {
+                return Ok(read);
+            }
+            sleep(MAP_PAUSE);
+            read = read_at(self.file, bytes, offset).map_err(|error| self.failed(offset, error))?;
+        }
+        Err(Error::damaged(format!("`{}` fails its checksum", self.path)))
+    }
+
     fn failed(&self, offset: u64, error: std::io::Error) -> Error {
         Error::io(format!("cannot read `{}` at byte {offset}", self.path), error)
     }

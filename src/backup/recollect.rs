@@ -56,7 +56,7 @@ impl Base {
         let packs = Packs::new(repository, cluster, table.into(), budget, remembered);
         let known = Arc::new(KnownPacks::new(packs));
         let parent = self.manifest().filter(|_| rescan == Rescan::Changed);
-        let rule = parent.and_then(|parent| SkipRule::of(parent, self.sample()));
+        let rule = parent.and_then(|parent| SkipRule::of(parent));
         let memory = Memory::new(feeds, Arc::clone(&known), rule);
         Some(Recollection { memory, known })
     }

@@ -16,10 +16,10 @@ use crate::repository::{FileEntry, Manifest};
 /// How much older than the parent's start a change time must be: file systems stamp by coarse clocks.
 const MARGIN: SignedDuration = SignedDuration::from_secs(2);
 
-/// One in so many of the files that could be skipped is read all the same.
-pub(super) const SAMPLES: u32 = 100;
+/// One in at least so many of the files that could be skipped is read all the same.
+const SAMPLES: u32 = 100;
 
-/// Bytes that a sample reads at most: a few minutes on a slow disk.
+/// Bytes that a sample reads about at most: a few minutes on a slow disk.
 const SAMPLE_BYTES: u64 = 32 << 30;
 
 /// Times of change are told truly, to the second or better, by these file systems.
@@ -44,15 +44,15 @@ pub(super) struct SkipRule {
     /// Change times before this have landed, in seconds and nanoseconds.
     settled_before: (i64, i64),
     now: (i64, i64),
-    /// Which part of the files is the sample this time.
+    /// Which part of the files is the sample this time, of how many.
     sample: u32,
-    sampled_bytes: u64,
+    samples: u32,
     file_systems: BTreeMap<u64, bool>,
 }
 
 impl SkipRule {
     /// The rule for files of `parent`; none when its identities of files mean nothing here and now.
-    pub(super) fn of(parent: &Manifest, sample: u32) -> Option<Self> {
+    pub(super) fn of(parent: &Manifest) -> Option<Self> {
         let same = |recorded: &str, here: String| !here.is_empty() && recorded == here;
         let here = same(&parent.machine_id, host::machine_id());
         if !here || !same(&parent.boot_id, host::boot_id()) || parent.from_standby {
@@ -63,7 +63,8 @@ impl SkipRule {
         let settled_before = parts(requested.checked_sub(MARGIN).ok()?);
         let now = parts(Timestamp::now());
         let file_systems = BTreeMap::new();
-        Some(Self { settled_before, now, sample, sampled_bytes: 0, file_systems })
+        let (sample, samples) = (next_sample(parent), samples_of(parent));
+        Some(Self { settled_before, now, sample, samples, file_systems })
     }
 
     /// What is done with the file at `local`, whose status was just read.
@@ -73,12 +74,8 @@ impl SkipRule {
         if !is_same {
             return Verdict::Read;
         }
-        let bytes = self.sampled_bytes.saturating_add(now.size);
-        if bytes <= SAMPLE_BYTES && sample_of(then) == self.sample {
-            self.sampled_bytes = bytes;
-            return Verdict::Sample;
-        }
-        Verdict::Same
+        let its_sample = sample_hash(then) % self.samples;
+        if its_sample == self.sample { Verdict::Sample } else { Verdict::Same }
     }
 
     /// A time of change in the future was stamped by a clock that has been set back since.
@@ -105,11 +102,21 @@ fn parts(time: Timestamp) -> (i64, i64) {
     (time.as_second(), i64::from(time.subsec_nanosecond()))
 }
 
-/// In which sample a file is: by its path, so that every file has its turn.
-fn sample_of(file: &FileEntry) -> u32 {
+/// The sample of a child of `parent`: they take turns, so that every file has its turn.
+pub(super) fn next_sample(parent: &Manifest) -> u32 {
+    (parent.sample + 1) % samples_of(parent)
+}
+
+/// In how many samples the files are divided: more in a large cluster.
+fn samples_of(parent: &Manifest) -> u32 {
+    u32::try_from(parent.bytes / SAMPLE_BYTES).unwrap_or(u32::MAX).max(SAMPLES)
+}
+
+/// Decides in which sample a file is: by its path.
+fn sample_hash(file: &FileEntry) -> u32 {
     let hash = blake3::hash(file.path.as_bytes());
     let (number, _) = hash.as_bytes().split_first_chunk().expect("a hash has 32 bytes");
-    u32::from_le_bytes(*number) % SAMPLES
+    u32::from_le_bytes(*number)
 }
 
 #[cfg(test)]

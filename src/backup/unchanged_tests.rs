@@ -32,7 +32,7 @@ fn fixture() -> Fixture {
         settled_before: future,
         now: future,
         sample: SAMPLES,
-        sampled_bytes: 0,
+        samples: SAMPLES,
         // The file system of the test may be any.
         file_systems: BTreeMap::from([(status.identity.0, true)]),
     };
@@ -104,9 +104,16 @@ fn every_file_has_its_turn_in_the_sample_and_no_other() {
         turns += u32::from(fixture.judge() == Verdict::Sample);
     }
     assert_eq!(turns, 1);
-    fixture.rule.sample = sample_of(&fixture.entry);
-    fixture.rule.sampled_bytes = SAMPLE_BYTES;
-    assert_eq!(fixture.judge(), Verdict::Same);
+}
+
+#[test]
+fn samples_take_turns_and_become_smaller_parts_of_larger_clusters() {
+    let parent =
+        |sample, bytes| Manifest { bytes, sample, ..crate::repository::example_manifest() };
+    assert_eq!(next_sample(&parent(7, 1 << 30)), 8);
+    assert_eq!(next_sample(&parent(SAMPLES - 1, 1 << 30)), 0);
+    assert_eq!(next_sample(&parent(SAMPLES - 1, 10 << 40)), SAMPLES);
+    assert_eq!(samples_of(&parent(0, 10 << 40)), 320);
 }
 
 #[test]
@@ -122,7 +129,7 @@ fn a_parent_of_another_machine_or_run_or_of_a_standby_gives_no_rule() {
         eprintln!("SKIPPED: this host tells no identity");
         return;
     }
-    let rule = |manifest: Manifest| SkipRule::of(&manifest, 0).is_some();
+    let rule = |manifest: Manifest| SkipRule::of(&manifest).is_some();
     assert!(rule(parent(machine.clone(), boot.clone(), false)));
     assert!(!rule(parent("other".to_owned(), boot.clone(), false)));
     assert!(!rule(parent(machine.clone(), "other".to_owned(), false)));

@@ -138,12 +138,12 @@ pub const KEYS: &[KeySpec] = &[
     ),
     key("backup.rate_limit", None, "bytes per second read from pgdata"),
     key("backup.wal_timeout", Some("60m"), "how long a backup waits for its last WAL segment"),
-    later(
+    key(
         "backup.full_every",
         Some("30d"),
         "after this long the next backup stores everything again",
     ),
-    later("backup.rescan", Some("changed"), "changed: read changed files; always: read every file"),
+    key("backup.rescan", Some("changed"), "changed: read changed files; always: read every file"),
     later("retention.keep_last", None, "keep the newest N backups"),
     later("retention.keep_within", None, "keep every backup younger than this"),
     later("retention.keep_daily", None, "keep the newest of each of the last N days"),

@@ -244,8 +244,8 @@ async fn state_or_damage(repository: &Repository, id: &BackupId) -> Result<Backu
 async fn read_state(repository: &Repository, id: &BackupId) -> Result<BackupState> {
     let name = ObjectName::Manifest(id.clone());
     let Some(bytes) = repository.read_stored(&name, MANIFEST_BYTES).await? else {
-        // Deleted by a sweeper between the listing and now.
-        return Ok(BackupState::Unfinished);
+        // Deleted by a sweeper between the listing and now: what is left of the backup is going, too.
+        return Ok(BackupState::Void);
     };
     let unreadable =
         |error: Error| error.context(format!("cannot read the manifest of backup `{id}`"));

@@ -79,6 +79,41 @@ fn a_full_backup_takes_nothing_from_an_interrupted_delta() {
 }
 
 #[test]
+fn a_damaged_pack_of_an_interrupted_backup_is_left_out() {
+    use std::os::unix::fs::FileExt;
+    let repository = TestRepository::plain_directory();
+    let mut cluster = incompressible(&repository);
+    kill_at_four_fifths(&cluster);
+    let pack = repository.object(&repository.keys_with("/packs/")[1]);
+    let file = std::fs::File::options().write(true).open(&pack).unwrap();
+    // In the last index record, before the end record of 92 bytes.
+    file.write_all_at(b"damage", pack.metadata().unwrap().len() - 120).unwrap();
+    let rest = cluster.walrs(&["backup-push"]).expect_success();
+    rest.expect_message("a pack of an interrupted backup is left out");
+    assert_delta_is_the_directory(&mut cluster, "copy");
+}
+
+/// Whatever is in flight, the next pack must get its part of the budget.
+#[test]
+fn a_delta_with_much_new_data_and_many_workers_comes_to_its_end() {
+    let repository = TestRepository::plain_directory();
+    let mut cluster = archiving(&repository);
+    push(&cluster, &[]);
+    cluster.psql(
+        "create extension pgcrypto; \
+         create table t as select i, gen_random_bytes(960) as filler from generate_series(1, 200000) i; \
+         checkpoint",
+    );
+    for workers in ["16", "64"] {
+        cluster.environment_mut().insert("WALRS_BACKUP_WORKERS".to_owned(), workers.to_owned());
+        let mut running = cluster.walrs_beside(&["backup-push"]);
+        crate::support::postmaster::wait_until("the backup ends", || running.has_ended());
+        running.finish().expect_success();
+        cluster.psql("update t set filler = gen_random_bytes(960); checkpoint");
+    }
+}
+
+#[test]
 fn an_interrupted_backup_that_the_sweeper_voided_is_not_used() {
     let repository = TestRepository::plain_directory();
     let cluster = archiving(&repository);

@@ -86,6 +86,7 @@ async fn a_file_that_changed_unseen_makes_the_backup_read_everything() {
     loud.expect_message("a file changed while device, inode, size and times stayed");
     let backup = StoredBackup::latest(&repository).await;
     backup.file_digests();
+    assert_eq!(backup.manifest.boot_id, "", "no later backup may go by these identities");
     // The blocks are where the parent has them all the same.
     let (newly, all) = (backup.manifest.new_bytes, backup.manifest.bytes);
     assert!(newly * 20 < all, "{newly} of {all}");
@@ -184,18 +185,28 @@ fn recorded_bad_pages_are_carried_over_and_never_forgotten() {
     assert_eq!(counts, expected.map(|(kind, count)| (kind.to_owned(), count)));
 }
 
-/// The blocks of a pack that cannot be opened are stored again: the next backup is whole.
+/// The blocks of a pack that cannot be opened are stored again, those of unchanged files too: the next backup is whole.
 #[tokio::test]
 async fn blocks_of_a_damaged_pack_are_stored_again() {
+    for rescan in ["changed", "always"] {
+        blocks_of_a_damaged_pack_are_stored_again_when_rescanning(rescan).await;
+    }
+}
+
+async fn blocks_of_a_damaged_pack_are_stored_again_when_rescanning(rescan: &str) {
     let repository = TestRepository::plain_directory();
     let mut cluster = archiving(&repository);
+    let _unchanged = extra_file(&cluster, 1, 7);
+    cluster.psql("create table t as select i from generate_series(1, 1000) i; checkpoint");
+    settle();
     let full = push(&cluster, &[]);
+    cluster.psql("insert into t values (1001); checkpoint");
     for pack in repository.keys_with(&format!("{}/packs/", text(&full, "id"))) {
         let file = File::options().write(true).open(repository.object(&pack)).unwrap();
         let length = file.metadata().unwrap().len();
         file.write_all_at(b"damage", length - 40).unwrap();
     }
-    cluster.environment_mut().insert("WALRS_BACKUP_RESCAN".to_owned(), "always".to_owned());
+    cluster.environment_mut().insert("WALRS_BACKUP_RESCAN".to_owned(), rescan.to_owned());
     let mut command = cluster.walrs_command(&["backup-push"]);
     Finished::run(&mut command).expect_success().expect_message("stored again");
     let backup = StoredBackup::latest(&repository).await;

@@ -21,7 +21,7 @@ use crate::repository::WalContent;
 use crate::task;
 
 /// How much of a file is read at once to hash it: it stays in the cache between reading and hashing.
-const READ_BYTES: usize = 256 << 10;
+const READ_BYTES: usize = 128 << 10;
 
 /// Most bytes of a history or a backup label; real ones have a few kilobytes.
 const SMALL_FILE_BYTES: u64 = 16 << 20;

@@ -27,7 +27,7 @@ use crate::task;
 use crate::wal::prefetch::{Aim, Entry, Filler, Host, Limit, Pace, Stock, Waited, tell};
 
 /// How much is read at once to hash it: it stays in the cache between reading and hashing.
-const READ_BYTES: usize = 256 << 10;
+const READ_BYTES: usize = 128 << 10;
 
 const PACE_FILE: &str = "pace.json";
 const PACE_MODE: u32 = 0o600;

@@ -13,7 +13,7 @@ use hyper::header::CONTENT_LENGTH;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::answers;
 use super::fault::Effect;
@@ -22,7 +22,10 @@ use super::gateway::{Condition, Gateway};
 type Outgoing = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
 /// Serves one connection until either side ends it.
-pub(super) async fn serve(socket: TokioIo<TcpStream>, gateway: Arc<Gateway>) {
+pub(super) async fn serve<S>(socket: TokioIo<S>, gateway: Arc<Gateway>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let service = service_fn(move |request| handle(request, Arc::clone(&gateway)));
     // A client that goes away is part of many tests.
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(socket, service).await;

@@ -5,9 +5,10 @@ use std::sync::{Mutex, MutexGuard};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use hyper::{Method, Request, Response};
+use hyper::header::CONTENT_LENGTH;
+use hyper::{HeaderMap, Method, Request, Response};
 use s3s::service::S3Service;
 
 use super::answers::{self, Seen, Upload};
@@ -91,7 +92,7 @@ impl Gateway {
     async fn forward(&self, request: Request<Bytes>) -> Response<Bytes> {
         let answer = self.store.call(request.map(s3s::Body::from)).await;
         let (head, body) = answer.expect("s3s answers every request").into_parts();
-        let body = body.collect().await.expect("s3s-fs reads its files").to_bytes();
+        let body = promised(body, &head.headers).await;
         Response::from_parts(head, body)
     }
 
@@ -171,6 +172,18 @@ impl Asked {
         let name = request.uri().path().splitn(3, '/').nth(2).unwrap_or_default().to_owned();
         Self { kind, name }
     }
+}
+
+/// A body as far as its headers say that it goes: after a range `s3s-fs` reads on to the end of the file, for nothing.
+async fn promised(mut body: s3s::Body, headers: &HeaderMap) -> Bytes {
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let mut bytes = BytesMut::new();
+    while length.is_none_or(|length: usize| bytes.len() < length) {
+        let Some(frame) = body.frame().await else { break };
+        let frame = frame.expect("s3s-fs reads its files");
+        bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+    }
+    bytes.freeze()
 }
 
 /// Path and query of a request.

@@ -92,6 +92,31 @@ impl Context {
         Opening { storage, settings: &self.settings, site, expected }.open(creation).await
     }
 
+    /// Opens the repository for a command that PostgreSQL runs once per segment: in an object store, an identity that was
+    /// read within five minutes is enough.
+    pub async fn open_for_wal(
+        &self,
+        deadline: Deadline,
+        site: Option<&Site>,
+        creation: Creation,
+    ) -> Result<Repository> {
+        let storage = self.storage(deadline).await?;
+        let is_directory = self
+            .settings
+            .repository
+            .as_deref()
+            .map(str::parse)
+            .transpose()?
+            .is_some_and(|url: RepositoryUrl| matches!(url, RepositoryUrl::Directory(_)));
+        let expected = self.globals.repository_id;
+        let opening = Opening { storage, settings: &self.settings, site, expected };
+        if is_directory {
+            opening.open(creation).await
+        } else {
+            opening.open_or_remember(creation).await
+        }
+    }
+
     /// Opens the repository, which must exist; the configured data directory's witness is compared.
     pub async fn repository(&self, deadline: Deadline) -> Result<Repository> {
         let site = self.site()?;

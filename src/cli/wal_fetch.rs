@@ -62,7 +62,7 @@ impl Args {
 async fn fetch(request: &Request, context: &Context) -> Result<Outcome> {
     let creation = Creation::Refused("`wal-fetch` never makes a repository".to_owned());
     // Boxed: what connects to a store is large, and only one of these is ever alive.
-    let opening = Box::pin(context.open(request.deadline(), request.site(), creation));
+    let opening = Box::pin(context.open_for_wal(request.deadline(), request.site(), creation));
     let options = context.options();
     Ok(match Box::pin(request.fetch(opening, &options)).await? {
         Fetched::Delivered => Outcome::Done,

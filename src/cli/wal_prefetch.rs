@@ -70,7 +70,7 @@ async fn serve(helper: Helper, context: &Context) -> Result<Outcome> {
     let site = helper.site().clone();
     let open = async || {
         let creation = Creation::Refused("the helper never makes a repository".to_owned());
-        Box::pin(context.open(Deadline::never(), Some(&site), creation)).await
+        Box::pin(context.open_for_wal(Deadline::never(), Some(&site), creation)).await
     };
     Box::pin(helper.serve(open, context.meant())).await?;
     Ok(Outcome::Done)

@@ -33,7 +33,7 @@ pub(super) fn run(args: Args, context: &Arc<Context>) -> Result<Outcome> {
 
 async fn archive(candidate: &Candidate, context: &Context, deadline: Deadline) -> Result<Outcome> {
     // Boxed: what connects to a store is large, and only one of these is ever alive.
-    let opening = Box::pin(context.open(deadline, candidate.site(), candidate.creation()));
+    let opening = Box::pin(context.open_for_wal(deadline, candidate.site(), candidate.creation()));
     Box::pin(candidate.archive(opening, &context.settings, deadline)).await?;
     Ok(Outcome::Done)
 }

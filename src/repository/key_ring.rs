@@ -53,13 +53,13 @@ impl KeyRing {
         matches!(self.source, Some(KeySource::Passphrase(_)))
     }
 
-    /// Opens the repository key through whichever slot fits.
+    /// Opens the repository key through whichever slot fits; that slot too.
     pub(super) async fn unlock(
         &self,
         storage: &dyn Storage,
         repository: RepositoryId,
         key: KeyId,
-    ) -> Result<RepositoryKey> {
+    ) -> Result<(RepositoryKey, KeySlot)> {
         let Some(source) = &self.source else {
             return Err(Error::usage(format!(
                 "the repository `{storage}` is encrypted and no key is configured"
@@ -69,7 +69,7 @@ impl KeyRing {
         let slots = readable_slots(storage, key).await?;
         for slot in slots.intact.iter().filter(|slot| slot.derivation() == source.derivation()) {
             match slot.unwrap(&repository, source) {
-                Ok(key) => return Ok(key),
+                Ok(key) => return Ok((key, slot.clone())),
                 // Another slot may have been made for this key.
                 Err(error) if error.kind() == ErrorKind::Usage => {}
                 Err(error) => return Err(error),

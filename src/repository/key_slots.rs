@@ -53,7 +53,7 @@ impl<'a> KeySlots<'a> {
     ) -> Result<SlotId> {
         let id = self.repository.id();
         let storage = &**self.repository.storage();
-        let key = KeyRing::read(configured).await?.unlock(storage, id, self.key).await?;
+        let (key, _) = KeyRing::read(configured).await?.unlock(storage, id, self.key).await?;
         let source = match new {
             NewSlot::KeyFile(path) => KeySource::KeyFile(generate_key_file(path)?),
             NewSlot::Passphrase(path) => KeySource::passphrase(read_passphrase_file(path)?)?,

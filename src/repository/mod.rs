@@ -18,6 +18,7 @@ mod pack;
 mod pack_blocks;
 mod pack_writer;
 mod packs;
+mod remembered;
 mod site;
 mod wal_archive;
 
@@ -80,6 +81,7 @@ pub struct Repository {
     epochs: Arc<[Epoch]>,
     sealing: Sealing,
     codec: Codec,
+    identity: remembered::Identity,
 }
 
 impl std::fmt::Debug for Repository {

@@ -8,10 +8,11 @@ use super::create::{self, FirstCluster};
 use super::documents::{Epoch, RepositoryDocument};
 use super::key_ring::KeyRing;
 use super::layout::{ObjectName, prefix};
+use super::remembered::Identity;
 use super::site::{Site, Witness};
 use super::{Repository, read_control};
 use crate::config::{CompressionMethod, CompressionSettings, Settings};
-use crate::container::{Codec, RepositoryId, Sealing};
+use crate::container::{Codec, KeySlot, RepositoryId, Sealing};
 use crate::error::{Error, Result};
 use crate::postgres::ControlFile;
 use crate::storage::{SingleWriter, Storage};
@@ -41,6 +42,14 @@ pub enum Creation {
 impl Opening<'_> {
     /// Opens the repository, or makes a plain one when `creation` allows it and nothing speaks against it.
     pub async fn open(self, creation: Creation) -> Result<Repository> {
+        self.open_now(creation).await.map(|(repository, _)| repository)
+    }
+
+    /// The repository, and the key slot that the configured key opened.
+    pub(super) async fn open_now(
+        self,
+        creation: Creation,
+    ) -> Result<(Repository, Option<KeySlot>)> {
         let witness = match self.site {
             Some(site) => site.witness()?,
             None => None,
@@ -52,13 +61,14 @@ impl Opening<'_> {
         };
         self.check_identity(&document, witness.as_ref())?;
         let storage = self.guarded_storage(&document)?;
-        let sealing = unlock(&*storage, &document, &keys).await?;
+        let (sealing, slot) = unlock(&*storage, &document, &keys).await?;
         let epochs = read_epochs(&*storage).await?;
         if witness.is_none() {
             self.leave_witness(&document, &epochs);
         }
         let codec = codec(self.settings.compression)?;
-        Ok(Repository { storage, document, epochs: epochs.into(), sealing, codec })
+        let (epochs, identity) = (epochs.into(), Identity::Read);
+        Ok((Repository { storage, document, epochs, sealing, codec, identity }, slot))
     }
 
     /// Opens the repository, which must exist.
@@ -119,7 +129,10 @@ impl Opening<'_> {
         }
     }
 
-    fn guarded_storage(&self, document: &RepositoryDocument) -> Result<Arc<dyn Storage>> {
+    pub(super) fn guarded_storage(
+        &self,
+        document: &RepositoryDocument,
+    ) -> Result<Arc<dyn Storage>> {
         if document.conditional_create {
             return Ok(Arc::clone(&self.storage));
         }
@@ -167,22 +180,25 @@ pub(super) async fn unlock(
     storage: &dyn Storage,
     document: &RepositoryDocument,
     keys: &KeyRing,
-) -> Result<Sealing> {
+) -> Result<(Sealing, Option<KeySlot>)> {
     let id = document.repository_id;
     match (document.suite, document.key_id) {
-        (0, None) if keys.source().is_none() => Ok(Sealing::plain(id)),
+        (0, None) if keys.source().is_none() => Ok((Sealing::plain(id), None)),
         (0, None) => Err(Error::refused(format!("the repository `{storage}` is not encrypted"))
             .because("an encryption key is configured")
             .hint(
                 "remove the key from the configuration, or make an encrypted repository elsewhere",
             )),
-        (1, Some(key)) => Ok(Sealing::encrypted(id, key, keys.unlock(storage, id, key).await?)),
+        (1, Some(key)) => {
+            let (opened, slot) = keys.unlock(storage, id, key).await?;
+            Ok((Sealing::encrypted(id, key, opened), Some(slot)))
+        }
         (suite, _) => Err(Error::usage(format!("`{storage}` uses the unknown suite {suite}"))
             .hint("a newer walrs made it; use that version")),
     }
 }
 
-fn codec(settings: CompressionSettings) -> Result<Codec> {
+pub(super) fn codec(settings: CompressionSettings) -> Result<Codec> {
     const ZSTD_DEFAULT: i32 = 1;
     match (settings.method, settings.level) {
         (CompressionMethod::Zstd, level) => {

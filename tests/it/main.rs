@@ -37,6 +37,7 @@ mod wal_fetch_holes;
 mod wal_first_push;
 mod wal_full_disk;
 mod wal_helper;
+mod wal_identity;
 mod wal_push;
 mod wal_push_ahead;
 mod wal_push_interrupted;

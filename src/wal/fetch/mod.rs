@@ -219,7 +219,10 @@ impl Request {
                     sleep(HOLE_PAUSE).await;
                 }
                 // The only place that tells of absence (F2).
-                _ => return Ok(Fetched::ProvenAbsent),
+                _ => {
+                    archive.repository().confirm(archive.cluster()).await?;
+                    return Ok(Fetched::ProvenAbsent);
+                }
             }
         }
     }

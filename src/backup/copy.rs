@@ -146,11 +146,14 @@ pub(super) async fn copy(copy: Copy<'_>) -> Result<CopyEnd> {
     while let Some(chunk) = chunks.try_next().await? {
         let lying = packing.add(chunk).await?.map(Distrust::LyingFile);
         if let Some(distrust) = lying.or_else(|| copy.doubts(known.as_deref())) {
-            let numbers = packing.assemble(|assembler| Ok(assembler.free_numbers())).await?;
-            return Ok(CopyEnd::Distrusted(distrust, numbers));
+            return packing.distrusted(distrust).await;
         }
     }
     drop(chunks);
+    // The last files may have vanished after their pack was looked at, and left no chunk to ask this behind.
+    if let Some(distrust) = copy.doubts(known.as_deref()) {
+        return packing.distrusted(distrust).await;
+    }
     let codec = copy.target.repository.codec();
     let control = packing.add_control_file(&reader, codec, pool).await?;
     let stored = packing.assemble(|assembler| Ok(assembler.take_stored())).await?;
@@ -358,6 +361,11 @@ impl Packing<'_> {
             work(&mut assembler.lock().expect("a panic in it has ended the backup"))
         })
         .await
+    }
+
+    async fn distrusted(&self, distrust: Distrust) -> Result<CopyEnd> {
+        let numbers = self.assemble(|assembler| Ok(assembler.free_numbers())).await?;
+        Ok(CopyEnd::Distrusted(distrust, numbers))
     }
 
     async fn store(&mut self, sealed: Vec<Sealed>) -> Result<()> {

@@ -71,13 +71,25 @@ impl Context {
 
     /// The store at the configured URL; nothing is asked of it yet.
     pub async fn storage(&self, deadline: Deadline) -> Result<Arc<dyn Storage>> {
+        let (url, s3) = (self.url()?, s3_options(&self.settings.s3)?);
+        storage::connect(&ConnectOptions { url, s3, deadline }).await
+    }
+
+    fn url(&self) -> Result<RepositoryUrl> {
         let url = self.settings.repository.as_deref().ok_or_else(|| {
             Error::usage("no repository is configured")
                 .hint("set `WALRS_REPOSITORY`, or `repository` in `/etc/walrs/walrs.toml`")
         })?;
-        let url: RepositoryUrl = url.parse()?;
-        storage::connect(&ConnectOptions { url, s3: s3_options(&self.settings.s3)?, deadline })
-            .await
+        url.parse()
+    }
+
+    async fn opening<'a>(
+        &'a self,
+        deadline: Deadline,
+        site: Option<&'a Site>,
+    ) -> Result<Opening<'a>> {
+        let (storage, expected) = (self.storage(deadline).await?, self.globals.repository_id);
+        Ok(Opening { storage, settings: &self.settings, site, expected })
     }
 
     /// Opens the repository as `creation` allows.
@@ -87,9 +99,7 @@ impl Context {
         site: Option<&Site>,
         creation: Creation,
     ) -> Result<Repository> {
-        let storage = self.storage(deadline).await?;
-        let expected = self.globals.repository_id;
-        Opening { storage, settings: &self.settings, site, expected }.open(creation).await
+        self.opening(deadline, site).await?.open(creation).await
     }
 
     /// Opens the repository for a command that PostgreSQL runs once per segment: in an object store, an identity that was
@@ -100,20 +110,10 @@ impl Context {
         site: Option<&Site>,
         creation: Creation,
     ) -> Result<Repository> {
-        let storage = self.storage(deadline).await?;
-        let is_directory = self
-            .settings
-            .repository
-            .as_deref()
-            .map(str::parse)
-            .transpose()?
-            .is_some_and(|url: RepositoryUrl| matches!(url, RepositoryUrl::Directory(_)));
-        let expected = self.globals.repository_id;
-        let opening = Opening { storage, settings: &self.settings, site, expected };
-        if is_directory {
-            opening.open(creation).await
-        } else {
-            opening.open_or_remember(creation).await
+        let opening = self.opening(deadline, site).await?;
+        match self.url()? {
+            RepositoryUrl::Directory(_) => opening.open(creation).await,
+            _ => opening.open_or_remember(creation).await,
         }
     }
 

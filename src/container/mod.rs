@@ -27,6 +27,7 @@ mod sealing;
 mod sequence;
 mod stream_decoder;
 mod stream_encoder;
+mod tree_hash;
 mod writer;
 
 pub use chunk::{CHUNK_HEADER_BYTES, END_RECORD_BYTES, EndRecord};

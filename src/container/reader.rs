@@ -9,6 +9,7 @@ use super::parallel;
 use super::prelude::{self, Head, OpenedPrelude, RecordCipher};
 use super::sealing::Sealing;
 use super::sequence::{Sequence, ensure_digest};
+use super::tree_hash::Cut;
 use crate::error::{Error, Result};
 
 /// Opens the parts of one object, in any order and from any thread.
@@ -114,21 +115,16 @@ impl ObjectReader {
         ensure(whole, "the length is another").map_err(|damage| self.miswritten(damage))
     }
 
-    /// An error unless the object in `bytes` opens to the content that its end states; as [`Self::ensure_holds`], where
-    /// the original is too large to be at hand. Holds one chunk for every core.
+    /// An error unless the object in `bytes`, which is cut into full chunks, opens to the content that its end states; as
+    /// [`Self::ensure_holds`], where the original is too large to be at hand. Holds one chunk for every core.
     pub(super) fn ensure_opens(&self, bytes: &[u8]) -> Result<()> {
         let named = |damage| self.miswritten(damage);
         let layout = self.whole_layout(bytes).map_err(named)?;
-        let opener = self.opener();
-        let mut hasher = blake3::Hasher::new();
-        for batch in layout.chunks.chunks(parallel::threads()) {
-            let contents =
-                parallel::map(batch.iter(), |record| opener.open(record).map_err(named))?;
-            for raw in &contents {
-                hasher.update(raw);
-            }
-        }
-        ensure_digest(hasher.finalize().into(), &layout.end, self.head()).map_err(named)
+        let (opener, cut) = (self.opener(), Cut::into(layout.chunks.len()));
+        let hashes = parallel::map(layout.chunks.iter().enumerate(), |(index, record)| {
+            opener.open(record).map(|raw| cut.hash(index, &raw)).map_err(named)
+        })?;
+        ensure_digest(cut.digest(&hashes), &layout.end, self.head()).map_err(named)
     }
 
     fn miswritten(&self, damage: Damage) -> Error {
@@ -197,7 +193,8 @@ impl Opener<'_> {
         Ok(raw)
     }
 
-    fn open_into(self, record: &StoredRecord<'_>, raw: &mut [u8]) -> Checked<()> {
+    /// Opens a record into exactly as many bytes as it holds.
+    pub(super) fn open_into(self, record: &StoredRecord<'_>, raw: &mut [u8]) -> Checked<()> {
         let header = &record.header;
         let frame =
             self.records.open(header.place(), &header.covered(), record.stored, &record.tag)?;

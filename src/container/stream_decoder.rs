@@ -14,11 +14,13 @@ use crate::error::{Error, Result};
 /// Decodes an object piece by piece, as strictly as [`super::decode`].
 ///
 /// Feed it what arrives, take chunks until there is none, and believe them only after [`StreamDecoder::finish`].
-/// It holds at most one record besides what was fed.
+/// It holds at most one record and one chunk besides what was fed.
 pub struct StreamDecoder {
     sealing: Sealing,
     identity: ObjectIdentity,
     unread: BytesMut,
+    /// The last chunk; memory that is used again costs less than new.
+    raw: Vec<u8>,
     walk: Option<Walk>,
 }
 
@@ -41,7 +43,7 @@ pub struct DecodedObject {
 
 /// What the next record was.
 enum Step {
-    Chunk(Vec<u8>),
+    Chunk,
     Other,
     Incomplete,
 }
@@ -49,7 +51,13 @@ enum Step {
 impl StreamDecoder {
     /// A decoder for the object `identity`.
     pub fn new(sealing: &Sealing, identity: ObjectIdentity) -> Self {
-        Self { sealing: sealing.clone(), identity, unread: BytesMut::new(), walk: None }
+        Self {
+            sealing: sealing.clone(),
+            identity,
+            unread: BytesMut::new(),
+            raw: Vec::new(),
+            walk: None,
+        }
     }
 
     /// Takes the next piece of the object.
@@ -58,14 +66,15 @@ impl StreamDecoder {
     }
 
     /// The next decoded chunk; none until more is fed, or for good when the object has ended.
-    pub fn next_chunk(&mut self) -> Result<Option<Vec<u8>>> {
+    pub fn next_chunk(&mut self) -> Result<Option<&[u8]>> {
         let Some(walk) = begin(&mut self.walk, &self.sealing, &self.identity, &mut self.unread)?
         else {
             return Ok(None);
         };
         loop {
-            match walk.step(&mut self.unread).map_err(|damage| damage.of(&self.identity.name))? {
-                Step::Chunk(raw) => return Ok(Some(raw)),
+            let step = walk.step(&mut self.unread, &mut self.raw);
+            match step.map_err(|damage| damage.of(&self.identity.name))? {
+                Step::Chunk => return Ok(Some(&self.raw)),
                 Step::Other => {}
                 Step::Incomplete => return Ok(None),
             }
@@ -113,27 +122,29 @@ fn begin<'a>(
 }
 
 impl Walk {
-    fn step(&mut self, unread: &mut BytesMut) -> Checked<Step> {
+    /// Goes past one record; `raw` holds the chunk then, if it was one.
+    fn step(&mut self, unread: &mut BytesMut, raw: &mut Vec<u8>) -> Checked<Step> {
         if self.end.is_some() {
             ensure(unread.is_empty(), "bytes follow its end")?;
             return Ok(Step::Incomplete);
         }
         let Some((record, length)) = split_record(unread)? else { return Ok(Step::Incomplete) };
-        let step = self.accept(&record)?;
+        let step = self.accept(&record, raw)?;
         unread.advance(length);
         Ok(step)
     }
 
-    fn accept(&mut self, record: &Record<'_>) -> Checked<Step> {
+    fn accept(&mut self, record: &Record<'_>, raw: &mut Vec<u8>) -> Checked<Step> {
         match record {
             Record::Stored(record) => {
                 self.sequence.follow(&record.header)?;
-                let raw = self.reader.opener().open(record)?;
+                raw.resize(record.header.raw_length as usize, 0);
+                self.reader.opener().open_into(record, raw)?;
                 if record.header.content == Content::Index {
                     return Ok(Step::Other);
                 }
-                self.hasher.update(&raw);
-                Ok(Step::Chunk(raw))
+                self.hasher.update(raw);
+                Ok(Step::Chunk)
             }
             Record::End(end) => {
                 let end = self.reader.opener().end(end)?;

@@ -72,7 +72,7 @@ impl FileListPart {
         let Some(mut rest) = self.rest.take() else { return Ok(()) };
         let cannot = |error: Error| error.context(format!("cannot read `{}`", rest.key));
         match rest.decoder.next_chunk().map_err(cannot)? {
-            Some(chunk) => self.lines.extend_from_slice(&chunk),
+            Some(chunk) => self.lines.extend_from_slice(chunk),
             None if !rest.stored.is_empty() => {
                 let piece = rest.stored.split_to(rest.stored.len().min(CHUNK_SIZE));
                 rest.decoder.feed(&piece);

@@ -13,6 +13,9 @@ use crate::repository::absent_is_none;
 use crate::storage::{ByteRange, ByteStream};
 use crate::task;
 
+/// Stored bytes that are opened at a time: to wake another thread for every piece that arrives costs more than to open it.
+const BATCH_BYTES: usize = 256 << 10;
+
 /// Most bytes of an object that is opened in memory: what incompressible content of [`IN_MEMORY_BYTES`] takes.
 const STORED_BYTES: usize = IN_MEMORY_BYTES as usize + (4 << 20);
 
@@ -88,18 +91,41 @@ impl WalArchive {
     ) -> Result<ContentFacts> {
         let identity = self.repository.object_identity(object.name(), object.kind(), self.cluster);
         let mut decoder = StreamDecoder::new(self.repository.sealing(), identity);
-        while let Some(piece) = stream.try_next().await? {
-            (decoder, target) = task::blocking(move || {
-                decoder.feed(&piece);
-                while let Some(chunk) = decoder.next_chunk()? {
-                    target.write_all(&chunk).map_err(cannot_write)?;
-                }
-                Ok((decoder, target))
-            })
-            .await?;
+        let mut batch = next_batch(&mut stream).await?;
+        while !batch.is_empty() {
+            let opening = task::blocking(move || {
+                open_all(&mut decoder, batch, &mut target).map(|()| (decoder, target))
+            });
+            // Both are waited for: nobody may take `target` for unused while a thread writes to it.
+            let (next, opened) = futures::join!(next_batch(&mut stream), opening);
+            (decoder, target) = opened?;
+            batch = next?;
         }
         Ok(decoder.finish()?.content)
     }
+}
+
+/// What arrives next, about [`BATCH_BYTES`]; nothing at the end.
+async fn next_batch(stream: &mut ByteStream) -> Result<Vec<Bytes>> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while bytes < BATCH_BYTES
+        && let Some(piece) = stream.try_next().await?
+    {
+        bytes += piece.len();
+        batch.push(piece);
+    }
+    Ok(batch)
+}
+
+/// Writes the chunks that `pieces` complete.
+fn open_all(decoder: &mut StreamDecoder, pieces: Vec<Bytes>, target: &mut File) -> Result<()> {
+    for piece in pieces {
+        decoder.feed(&piece);
+        while let Some(chunk) = decoder.next_chunk()? {
+            target.write_all(chunk).map_err(cannot_write)?;
+        }
+    }
+    Ok(())
 }
 
 async fn collect(object: &WalObject, mut stream: ByteStream) -> Result<Bytes> {

@@ -25,7 +25,7 @@ pub const IN_MEMORY_BYTES: u64 = 32 << 20;
 pub enum WalContent {
     /// All of it.
     Memory(Bytes),
-    /// An open file that must not change: it is read once for its digest and again to be sealed.
+    /// An open file that must not change while it is sealed.
     File(Arc<File>),
 }
 
@@ -126,24 +126,24 @@ impl WalArchive {
     fn seal_file(&self, file: WalFileName, opened: &Arc<File>) -> Result<SealedWal> {
         let feed = |hasher: &mut blake3::Hasher| {
             let fed = hasher.update_reader(FromStart::of(opened));
-            fed.map(drop).map_err(|error| Error::io(format!("cannot read `{file}`"), error))
+            fed.map(drop).map_err(|error| cannot_read(file, error))
         };
         let object = self.object_of(file, feed)?;
+        let identity = self.identity(&object);
+        let (sealing, codec) = (self.repository.sealing(), self.repository.codec());
+        let metadata = opened.metadata();
+        let length = metadata.map_err(|error| cannot_read(file, error))?.len();
+        if length <= IN_MEMORY_BYTES {
+            let encoded = container::encode_file(sealing, &identity, codec, opened, length)?;
+            let content = ContentFacts { raw_length: length, digest: encoded.digest };
+            return Ok(SealedWal { file, object, content, body: encoded.bytes.into() });
+        }
         let mut hasher = blake3::Hasher::new();
         feed(&mut hasher)?;
         let content = ContentFacts { raw_length: hasher.count(), digest: hasher.finalize().into() };
-        let source = Source {
-            sealing: self.repository.sealing().clone(),
-            identity: self.identity(&object),
-            codec: self.repository.codec(),
-            content,
-            file: Arc::clone(opened),
-        };
-        let body = match content.raw_length <= IN_MEMORY_BYTES {
-            true => source.encode()?.into(),
-            false => Body::source(move || source.open().boxed()),
-        };
-        Ok(SealedWal { file, object, content, body })
+        let (sealing, file_again) = (sealing.clone(), Arc::clone(opened));
+        let source = Source { sealing, identity, codec, content, file: file_again };
+        Ok(SealedWal { file, object, content, body: Body::source(move || source.open().boxed()) })
     }
 
     /// The object of a file, whose content is fed to a hasher only when its name needs it.
@@ -168,6 +168,10 @@ impl WalArchive {
     }
 }
 
+fn cannot_read(file: WalFileName, error: io::Error) -> Error {
+    Error::io(format!("cannot read `{file}`"), error)
+}
+
 fn history_conflict(error: Error, timeline: TimelineId) -> Error {
     error.hint(format!(
         "another server took timeline {timeline} first, so nothing of this server's timeline {timeline} can be \
@@ -175,7 +179,7 @@ fn history_conflict(error: Error, timeline: TimelineId) -> Error {
     ))
 }
 
-/// What is needed to seal a file.
+/// What is needed to seal a large file, in pieces: its digest was taken before.
 struct Source {
     sealing: Sealing,
     identity: ObjectIdentity,
@@ -185,12 +189,6 @@ struct Source {
 }
 
 impl Source {
-    /// The whole object.
-    fn encode(&self) -> Result<Bytes> {
-        let Self { sealing, identity, codec, content, file } = self;
-        Ok(container::encode_file(sealing, identity, *codec, *content, file)?.bytes)
-    }
-
     /// The pieces of the object, sealed with a fresh salt.
     fn open(&self) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
         let begun = EncodeStream::new(

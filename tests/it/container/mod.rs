@@ -139,8 +139,8 @@ pub(crate) fn stream(
     let mut content = Vec::new();
     for piece in bytes.chunks(piece_length) {
         decoder.feed(piece);
-        while let Some(mut chunk) = decoder.next_chunk()? {
-            content.append(&mut chunk);
+        while let Some(chunk) = decoder.next_chunk()? {
+            content.extend_from_slice(chunk);
         }
     }
     decoder.finish().map(|_| content)

@@ -13,7 +13,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use tokio::sync::watch;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::Archiver;
@@ -38,6 +38,19 @@ pub(super) struct LookAhead<'a> {
     site: &'a Site,
     asked: WalFileName,
     limit: usize,
+    /// Held while a neighbour is sealed, which takes all cores: so the first is ready first.
+    sealing: Mutex<()>,
+}
+
+/// How far the asked file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// It gets all cores.
+    Sealing,
+    /// Neighbours may be sealed.
+    Sending,
+    /// Neighbours may be sent.
+    Stored,
 }
 
 /// The neighbours that are to be stored, in the order in which PostgreSQL will ask for them.
@@ -73,7 +86,8 @@ impl<'a> LookAhead<'a> {
         let Some(site) = site.filter(|_| is_wanted) else { return Ok(None) };
         let binding = Binding::to(archive.repository().id(), settings, archive.cluster())?;
         let marks = binding.and_then(|binding| Marks::of(site, binding));
-        Ok(marks.map(|marks| Self { archiver, marks, site, asked: asked.name(), limit }))
+        let (asked, sealing) = (asked.name(), Mutex::new(()));
+        Ok(marks.map(|marks| Self { archiver, marks, site, asked, limit, sealing }))
     }
 
     /// Waits for `asked`, whose result it returns, and stores the neighbours meanwhile and, with bounded patience,
@@ -84,8 +98,7 @@ impl<'a> LookAhead<'a> {
         deadline: Deadline,
     ) -> Result<()> {
         let began = Instant::now();
-        let (gate, opened) = watch::channel(());
-        let (mut asked, mut ahead) = (pin!(asked), pin!(self.run(opened)));
+        let (mut asked, mut ahead) = (pin!(asked), pin!(self.run()));
         let mut is_over = false;
         loop {
             tokio::select! {
@@ -97,7 +110,7 @@ impl<'a> LookAhead<'a> {
         if is_over {
             return Ok(());
         }
-        gate.send_replace(());
+        self.archiver.asked.send_replace(Stage::Stored);
         let patience = began.elapsed().max(LEAST_PATIENCE);
         if deadline.at_most(patience).bound(ahead).await.is_err() {
             tracing::debug!(?patience, "neighbours are left to their own calls");
@@ -105,30 +118,30 @@ impl<'a> LookAhead<'a> {
         Ok(())
     }
 
-    async fn run(&self, gate: watch::Receiver<()>) {
-        if let Err(error) = self.store_all(gate).await {
+    async fn run(&self) {
+        if let Err(error) = self.store_all().await {
             tracing::debug!(error = %error.chain(), "nothing more is stored ahead");
         }
     }
 
-    async fn store_all(&self, gate: watch::Receiver<()>) -> Result<()> {
+    async fn store_all(&self) -> Result<()> {
         let plan = self.plan().await?;
         step::reached("wal-push:ahead-planned");
         let order = self.order(&plan).await?;
         let histories = plan.files.iter().filter(|file| is_history(file.name()));
         for history in histories {
-            self.store(history, gate.clone()).await?;
+            self.store(history).await?;
         }
         let rest = plan.files.iter().filter(|file| !is_history(file.name()));
         match order {
             Order::Any => {
                 let storing = futures::stream::iter(rest)
-                    .for_each_concurrent(self.limit, |file| self.try_store(file, gate.clone()));
+                    .for_each_concurrent(self.limit, |file| self.try_store(file));
                 storing.await;
             }
             Order::OneByOne => {
                 for file in rest {
-                    self.store(file, gate.clone()).await?;
+                    self.store(file).await?;
                 }
             }
         }
@@ -136,20 +149,23 @@ impl<'a> LookAhead<'a> {
     }
 
     /// A neighbour that fails is left to its own call, which reports it.
-    async fn try_store(&self, file: &CheckedFile, gate: watch::Receiver<()>) {
-        if let Err(error) = self.store(file, gate).await {
+    async fn try_store(&self, file: &CheckedFile) {
+        if let Err(error) = self.store(file).await {
             tracing::debug!(file = %file.name(), error = %error.chain(), "not stored ahead");
         }
     }
 
     /// Seals a neighbour, waits until the asked file is stored, and then does all that the neighbour's own call would.
-    async fn store(&self, file: &CheckedFile, mut gate: watch::Receiver<()>) -> Result<()> {
+    async fn store(&self, file: &CheckedFile) -> Result<()> {
+        let alone = self.sealing.lock().await;
+        self.asked_is(Stage::Sending).await;
         let mut allowance = self.archiver.allowance(file).await;
         let sealed = self.archiver.seal(file).await?;
         if let Some(held) = sealed.held_bytes() {
             allowance.shrink_to(held);
         }
-        gate.changed().await.map_err(|closed| Error::unavailable("given up").because(closed))?;
+        drop(alone);
+        self.asked_is(Stage::Stored).await;
         self.archiver.archive_what_precedes(file).await?;
         self.archiver.put(file, &sealed).await?;
         step::reached("wal-push:stored-ahead");
@@ -157,6 +173,12 @@ impl<'a> LookAhead<'a> {
         task::blocking(move || marks.leave(&file, digest)).await?;
         step::reached("wal-push:marked");
         Ok(())
+    }
+
+    async fn asked_is(&self, stage: Stage) {
+        let mut asked = self.archiver.asked.subscribe();
+        let reached = asked.wait_for(|reached| *reached >= stage).await;
+        reached.expect("the archiver holds the sender");
     }
 
     async fn plan(&self) -> Result<Plan> {

@@ -15,7 +15,9 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use self::ahead::LookAhead;
+use tokio::sync::watch;
+
+use self::ahead::{LookAhead, Stage};
 use self::mark::Marks;
 use super::local_file::{CheckedFile, LocalFile};
 use super::place::Place;
@@ -29,7 +31,7 @@ use crate::repository::{Creation, Repository, SealedWal, Site, WalArchive};
 use crate::step;
 
 /// What the files that are sealed and sent at the same time may take in memory, in bytes.
-const MEMORY_BYTES: u32 = 32 << 20;
+const MEMORY_BYTES: u32 = 40 << 20;
 
 /// A file that PostgreSQL asked to archive, checked as far as this host can tell.
 #[derive(Debug)]
@@ -171,6 +173,8 @@ struct Archiver {
     budget: Budget,
     /// Timelines whose history was found in the repository, and to be this server's.
     proven: Mutex<BTreeSet<TimelineId>>,
+    /// How far the file is that PostgreSQL asked for.
+    asked: watch::Sender<Stage>,
 }
 
 impl Archiver {
@@ -179,7 +183,8 @@ impl Archiver {
         let archive = WalArchive::of(repository, cluster.system_identifier)?;
         if archive.expected() == *cluster {
             let (directory, budget) = (directory.to_owned(), Budget::of(MEMORY_BYTES));
-            return Ok(Self { archive, directory, budget, proven: Mutex::default() });
+            let (proven, asked) = (Mutex::default(), watch::Sender::new(Stage::Sealing));
+            return Ok(Self { archive, directory, budget, proven, asked });
         }
         let (known, found) = (archive.segment_size(), cluster.segment_size);
         Err(Error::refused(format!(
@@ -201,13 +206,14 @@ impl Archiver {
         self.budget.reserve(bytes).await
     }
 
-    /// Archives a file and, first, what must be in the repository before it.
+    /// Archives the asked file and, first, what must be in the repository before it.
     async fn archive(&self, file: &CheckedFile, mut allowance: Reservation) -> Result<()> {
         self.archive_what_precedes(file).await?;
         let sealed = self.seal(file).await?;
         if let Some(held) = sealed.held_bytes() {
             allowance.shrink_to(held);
         }
+        self.asked.send_replace(Stage::Sending);
         step::reached("wal-push:hashed");
         self.put(file, &sealed).await?;
         step::reached("wal-push:stored");

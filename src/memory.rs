@@ -11,7 +11,7 @@ const RETURNED_AT_ONCE_BYTES: i32 = 4 << 20;
 
 /// How much free memory at the end of the heap stays the process's, in bytes. With glibc's 128 KiB every chunk is given
 /// back and faulted in again, which took 30 % of a `wal-push` (`docs/benchmarks.md`).
-const KEPT_BYTES: i32 = 8 << 20;
+const KEPT_BYTES: i32 = 4 << 20;
 
 /// Makes the process hold little more than it uses, at the price of threads that wait for each other to allocate.
 ///

@@ -19,7 +19,7 @@ use super::tree_hash::Cut;
 use crate::error::{Error, Result};
 
 /// Most chunks that are in memory besides the object, compressed.
-const CHUNKS_AT_ONCE_MAX: usize = 8;
+const CHUNKS_AT_ONCE_MAX: usize = 4;
 
 /// Compresses and seals the first `length` bytes of a file, on several cores; blocking.
 ///

@@ -31,7 +31,7 @@ use crate::repository::{Creation, Repository, SealedWal, Site, WalArchive};
 use crate::step;
 
 /// What the files that are sealed and sent at the same time may take in memory, in bytes.
-const MEMORY_BYTES: u32 = 40 << 20;
+const MEMORY_BYTES: u32 = 32 << 20;
 
 /// A file that PostgreSQL asked to archive, checked as far as this host can tell.
 #[derive(Debug)]

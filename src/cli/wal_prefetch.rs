@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::exit::{self, Threads};
 use super::{Context, Outcome};
@@ -29,6 +30,9 @@ pub(super) struct Args {
     /// Number of the process that starts the helper
     #[arg(long, value_name = "PID", default_value_t = 0)]
     started_by: u32,
+    /// Seconds after which a helper that nobody asked for anything ends
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    idle: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -44,7 +48,8 @@ pub(super) fn run(args: Args, context: &Arc<Context>) -> Result<Outcome> {
         return Prefetch::start_helper(helper(&args, context)?).map(|()| Outcome::Done);
     }
     let postmaster = (args.postmaster, args.postmaster_started);
-    let prefetch = Prefetch { pgdata: args.data_directory, cluster, postmaster };
+    let idle = Duration::from_secs(args.idle);
+    let prefetch = Prefetch { pgdata: args.data_directory, cluster, postmaster, idle };
     match be_helper(&prefetch, args.started_by, context.meant())? {
         Some(helper) => exit::in_runtime(Threads::One, serve(helper, context)),
         None => Ok(Outcome::Done),

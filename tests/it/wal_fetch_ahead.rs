@@ -250,20 +250,47 @@ fn a_fetch_takes_over_what_a_download_under_way_has_completed() {
     assert_eq!(cluster.fetched(), cluster.forged_segment(&segment(1, 2), 0));
 }
 
+/// Fetches the first segment, as `script` says, with a spool of 64 MiB; what is in the spool then is on stdout.
+fn fetch_with_small_spool(cluster: &Cluster, script: &str, variables: &[(&str, &str)]) -> Finished {
+    let spool = cluster.scratch().create_directory("small");
+    let script = format!(
+        "mount -t tmpfs -o size=64m,mode=777 walrs-test \"$WALRS_SPOOL\" && cd \"$PGDATA\" || exit 99\n\
+         {script}\nstatus=$?; ls -R \"$WALRS_SPOOL\"; exit $status"
+    );
+    let mut command = ServerUser::get().command("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-c", &script]).arg(walrs_binary());
+    let environment = cluster.as_postgres(&[]);
+    command.envs(environment.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env("PGDATA", cluster.data()).env("WALRS_SPOOL", &spool);
+    Finished::run(command.env("ASKED", FIRST).envs(variables.iter().copied())).expect_success()
+}
+
 #[test]
 fn a_disk_without_room_for_the_window_gets_none() {
     let (_repository, cluster) = archived(Place::Directory, 2..=3);
-    let spool = cluster.scratch().create_directory("small");
-    let script = "mount -t tmpfs -o size=64m,mode=777 walrs-test \"$1\" && cd \"$2\" || exit 99\n\
-                  \"$3\" wal-fetch \"$4\" pg_wal/RECOVERYXLOG; status=$?; ls -R \"$1\"; exit $status";
-    let mut command = ServerUser::get().command("unshare");
-    command.args(["--map-root-user", "--mount", "sh", "-c", script, "sh"]);
-    command.arg(&spool).arg(cluster.data()).arg(walrs_binary()).arg(FIRST);
-    let variables = cluster.as_postgres(&[]);
-    command.envs(variables.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let fetched = Finished::run(command.env("WALRS_SPOOL", &spool)).expect_success();
+    let script = "\"$0\" wal-fetch \"$ASKED\" pg_wal/RECOVERYXLOG";
+    let fetched = fetch_with_small_spool(&cluster, script, &[]);
     assert!(!fetched.stdout.contains(&segment(1, 2)), "{fetched}");
     assert!(fetched.stdout.contains("fetched-ahead"), "{fetched}");
+}
+
+/// F3: the asked segment is delivered, and nothing of what did not fit is left, whole or in part.
+#[test]
+fn a_disk_that_fills_while_a_segment_is_fetched_ahead_costs_only_that_segment() {
+    let (_repository, cluster) = archived(Place::Directory, 2..=2);
+    let begun = cluster.scratch().join("begun").display().to_string();
+    let script = "\"$0\" wal-fetch \"$ASKED\" pg_wal/RECOVERYXLOG & fetch=$!\n\
+                  while ! [ -e \"$BEGUN\" ]; do sleep 0.1; done\n\
+                  head -c 64m /dev/zero > \"$WALRS_SPOOL/full\" 2> /dev/null && exit 98\n\
+                  rm \"$BEGUN\"; wait $fetch";
+    let pause = format!("prefetch:begun=pause:{begun}");
+    let variables =
+        [("WALRS_FAILPOINT", &*pause), ("BEGUN", &begun), ("WALRS_WAL_FETCH_AHEAD", "1")];
+    let fetched = fetch_with_small_spool(&cluster, script, &variables);
+    assert!(fetched.stdout.contains("full"), "{fetched}");
+    assert!(!fetched.stdout.contains(&segment(1, 2)), "{fetched}");
+    assert_eq!(cluster.fetched(), cluster.forged_segment(FIRST, 0));
+    assert_delivers(&cluster, &segment(1, 2));
 }
 
 #[test]

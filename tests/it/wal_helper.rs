@@ -16,6 +16,7 @@ use crate::support::recovery::RecoveryEnd;
 use crate::support::repository::{Place, Sealing, TestRepository};
 use crate::support::standby::Feed;
 use crate::support::user::ServerUser;
+use crate::support::wal::FIRST;
 
 const SEGMENTS: u32 = 12;
 
@@ -148,6 +149,34 @@ fn a_server_does_not_notice_that_its_helper_is_killed() {
     copy.promote();
     oracle::assert_same_rows(&source, &copy);
     assert_undisturbed(&copy);
+}
+
+/// P1
+#[test]
+fn a_helper_that_nobody_asks_anything_ends_and_keeps_only_what_a_recovery_may_want() {
+    let (_repository, source, copy) = story(Place::Directory);
+    // Without a server the asking process fills the window, once the first call has left a witness.
+    copy.fetch(FIRST).expect_success();
+    copy.fetch(FIRST).expect_success();
+    let ahead = left_in_spool(&copy);
+    assert!(!ahead.is_empty());
+    // Any server that runs will do to be watched.
+    let server = source.postmaster_pid().to_string();
+    fs::write(copy.data().join("postmaster.pid"), format!("{server}\n")).unwrap();
+    let stat = fs::read_to_string(format!("/proc/{server}/stat")).unwrap();
+    let started = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap();
+    let cluster = source.psql("select system_identifier from pg_control_system()");
+    let arguments = ["--postmaster", &server, "--postmaster-started", started, "--idle", "1"];
+    let fill = || {
+        let mut command = copy.as_postgres(&["wal-prefetch", "fill", copy.data_argument()]);
+        command.args(arguments).args(["--system-identifier", cluster.trim()]);
+        assert_eq!(Finished::run(&mut command).expect_success().stdout, "filling\n");
+    };
+    fill();
+    assert_eq!(left_in_spool(&copy), ahead);
+    fs::remove_file(copy.data().join("recovery.signal")).unwrap();
+    fill();
+    assert_eq!(left_in_spool(&copy), Vec::<PathBuf>::new());
 }
 
 /// F4

@@ -24,7 +24,7 @@ use crate::postgres::{ExpectedCluster, LONG_HEADER_BYTES, SegmentName, check_seg
 use crate::repository::{Site, WalArchive};
 use crate::step;
 use crate::task;
-use crate::wal::prefetch::{Aim, Entry, Filler, Host, Limit, Pace, Stock, Waited, tell};
+use crate::wal::prefetch::{Aim, Entry, Filler, Host, Launch, Limit, Pace, Stock, Waited, tell};
 
 /// How much is read at once to hash it: it stays in the cache between reading and hashing.
 const READ_BYTES: usize = 128 << 10;
@@ -36,7 +36,7 @@ const PACE_MODE: u32 = 0o600;
 pub(super) type Filling<'a> = Fuse<LocalBoxFuture<'a, ()>>;
 
 /// One asked segment and the ones behind it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Ahead {
     site: Site,
     stock: Stock,
@@ -137,6 +137,16 @@ impl Ahead {
             tracing::debug!(error = %error.chain(), "no helper fetches ahead");
             false
         })
+    }
+
+    /// Starts a helper while the asked segment is on its way; false when there can be none. It hears of the segment at once:
+    /// how many it is to have behind it does not depend on whether it is delivered.
+    pub(super) async fn start_helper(&self, launch: Launch, options: Vec<OsString>) -> bool {
+        let ahead = self.clone();
+        let starting = task::blocking(move || {
+            Ok(ahead.tell_helper(Host::ToStart(launch), Waited::Yes, &options))
+        });
+        starting.await.unwrap_or(false)
     }
 
     fn try_to_tell(&self, host: Host, waited: Waited, options: &[OsString]) -> Result<bool> {

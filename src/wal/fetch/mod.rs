@@ -18,6 +18,7 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
+use futures::future::OptionFuture;
 use tokio::time::{Instant, sleep};
 
 use self::absence::Missing;
@@ -170,7 +171,15 @@ impl Request {
             }
             self.fetch_from(opened.get_or_init(|| archive), filling.as_mut()).await
         };
-        let fetched = self.patience.bound(work).await;
+        // A standby asks again and again for what does not exist, and would start a helper for nothing each time.
+        let starting = match (&self.ahead, &host) {
+            (Some(ahead), Some(Host::ToStart(launch))) if self.situation == Situation::Recovery => {
+                Some(ahead.start_helper(launch.clone(), options.to_owned()))
+            }
+            _ => None,
+        };
+        let (fetched, started) =
+            futures::join!(self.patience.bound(work), OptionFuture::from(starting));
         let fetched =
             fetched.map_err(|error| error.context(format!("cannot fetch `{}`", self.wanted)))?;
         // The answer is known; nothing from here on can change it.
@@ -178,7 +187,8 @@ impl Request {
             (Some(ahead), Some(host), Some(archive)) if fetched == Fetched::Delivered => {
                 if let Some(filling) = filling {
                     ahead.finish(filling).await;
-                } else if !ahead.tell_helper(host, Waited::Yes, options) {
+                } else if !started.unwrap_or_else(|| ahead.tell_helper(host, Waited::Yes, options))
+                {
                     ahead.finish(ahead.filling(archive)).await;
                 }
             }

@@ -29,9 +29,6 @@ use crate::repository::{Repository, Site, WalArchive};
 use crate::task;
 use crate::wal::spool::{Binding, Meant};
 
-/// The helper ends when nothing was asked for so long.
-const IDLE: Duration = Duration::from_mins(1);
-
 /// How long the identity of the repository is relied upon.
 const REOPEN_AFTER: Duration = Duration::from_mins(5);
 
@@ -47,6 +44,8 @@ pub struct Prefetch {
     pub cluster: SystemIdentifier,
     /// The server's first process, and when it started.
     pub postmaster: (u32, u64),
+    /// The helper ends when nothing was asked for so long.
+    pub idle: Duration,
 }
 
 impl Prefetch {
@@ -65,6 +64,7 @@ pub struct Helper {
     stock: Stock,
     cluster: SystemIdentifier,
     postmaster: OwnedFd,
+    idle: Duration,
     /// Held as long as the helper lives: there is one for every stock.
     _lock: File,
 }
@@ -90,8 +90,8 @@ pub fn be_helper(prefetch: &Prefetch, started_by: u32, meant: Meant<'_>) -> Resu
         // Another helper is there already, which is as good.
         Err(_) => return say_that_one_stays().map(|()| None),
     }
-    let cluster = prefetch.cluster;
-    Ok(Some(Helper { site, stock, cluster, postmaster, _lock: lock }))
+    let (cluster, idle) = (prefetch.cluster, prefetch.idle);
+    Ok(Some(Helper { site, stock, cluster, postmaster, idle, _lock: lock }))
 }
 
 /// A handle on the process, if it is still the same one.
@@ -172,7 +172,7 @@ impl Helper {
                     filler.aim(Aim { behind: segment, segments }).await?;
                 }
                 stepped = filler.step(), if filler.is_busy() => stepped?,
-                () = sleep(IDLE), if !filler.is_busy() => break End::Idle,
+                () = sleep(self.idle), if !filler.is_busy() => break End::Idle,
             }
         };
         drop(filler);

@@ -40,7 +40,7 @@ pub(in crate::wal) enum Host {
 }
 
 /// What is needed to start a helper.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::wal) struct Launch {
     postmaster: Process,
     pgdata: PathBuf,

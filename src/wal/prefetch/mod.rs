@@ -15,6 +15,6 @@ mod stock;
 
 pub(super) use filler::{Aim, Filler};
 pub use helper::{Helper, Prefetch, be_helper};
-pub(super) use host::{Host, tell};
+pub(super) use host::{Host, Launch, tell};
 pub(super) use pace::{Limit, Pace, Waited};
 pub(super) use stock::{Entry, Stock};

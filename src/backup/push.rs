@@ -80,6 +80,7 @@ pub async fn push(
     mark_permanent(&target, request.permanence).await?;
     let manifest = step("manifest", put_manifest(&target, taken.manifest())).await?;
     alive.end().await?;
+    source.session.close().await;
     info!(backup = %target.backup, files = manifest.files, bytes = manifest.bytes, "backup complete");
     Ok(Pushed { manifest, why_full: base.parent.err() })
 }

@@ -63,7 +63,7 @@ async fn make(args: &Args, context: &Context, cluster: FirstCluster) -> Result<R
             "the key file is {0}; copy it to another place now:\n\
              without it nothing can be restored\n\
              next: set encryption.key_file = \"{0}\"",
-            path.display()
+            std::path::absolute(path).unwrap_or_else(|_| path.clone()).display()
         ));
     }
     if !document.conditional_create {
@@ -113,7 +113,17 @@ async fn leave_witness(
 ) -> Result<()> {
     let storage = context.storage(Deadline::never()).await?;
     let witness = Witness { url: storage.to_string(), repository_id: document.repository_id };
-    site.leave_witness(&witness)
+    let before = site.witness().ok().flatten();
+    site.leave_witness(&witness)?;
+    if let Some(before) = before.filter(|before| before.repository_id != witness.repository_id) {
+        output::note(&format!(
+            "warning: this data directory used repository {} at {}\n\
+             until now; what is configured for that one, its archive_command perhaps, is refused\n\
+             until you name the new one there, or run `walrs init` for the old one again",
+            before.repository_id, before.url
+        ));
+    }
+    Ok(())
 }
 
 /// `init` alone may create the directory of a local repository.

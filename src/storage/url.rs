@@ -28,7 +28,7 @@ pub struct BucketLocation {
     pub prefix: String,
 }
 
-const FORMS: &str = "write `file:///directory`, `s3://bucket/prefix` or `gs://bucket/prefix`";
+const FORMS: &str = "write `file:///directory` or `s3://bucket/prefix`";
 
 impl FromStr for RepositoryUrl {
     type Err = Error;

@@ -22,6 +22,7 @@ async fn look(context: &Context) -> Result<Vec<Finding>> {
     findings.push(full_page_writes(&session).await?);
     findings.push(checksums(&session).await?);
     findings.push(archive_timeout(&session).await?);
+    session.close().await;
     Ok(findings)
 }
 
@@ -85,9 +86,13 @@ async fn archive_command(session: &Session) -> Result<Finding> {
     let whole = command.contains("%p");
     Ok(match (command.as_str(), pushes && whole) {
         (_, true) => Finding::ok(NAME, format!("`{command}`")),
-        ("" | "(disabled)", _) => {
-            Finding::error(NAME, ErrorKind::Refused, "empty: WAL piles up", REMEDY)
-        }
+        ("", _) => Finding::error(NAME, ErrorKind::Refused, "empty: WAL piles up", REMEDY),
+        // Source: `show_archive_command` in `access/transam/xlog.c`.
+        ("(disabled)", _) => Finding::warning(
+            NAME,
+            "the server does not show it while `archive_mode` is off",
+            REMEDY,
+        ),
         _ => {
             Finding::warning(NAME, format!("`{command}` does not call `walrs wal-push %p`"), REMEDY)
         }

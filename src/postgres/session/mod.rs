@@ -13,12 +13,14 @@ mod tls;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 
+use crate::deadline::Deadline;
 use crate::error::{Error, Result, chain};
 use crate::postgres::version::MajorVersion;
 
@@ -29,7 +31,10 @@ pub use settings::{ConnectionSettings, RootCertificates, SslMode};
 /// Why the connection ended, once it has.
 type Ending = Option<Arc<str>>;
 
-/// A connection to a server, from connecting until this is dropped.
+/// How long the farewell to a server may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A connection to a server, from connecting until this is closed or dropped.
 ///
 /// Dropping the future of a call does not stop the statement on the server; the session stays usable.
 #[derive(Debug)]
@@ -38,7 +43,7 @@ pub struct Session {
     ending: watch::Receiver<Ending>,
     server_version_num: u32,
     /// Drives the connection; ends with this value.
-    _driver: JoinSet<()>,
+    driver: JoinSet<()>,
 }
 
 impl Session {
@@ -63,7 +68,15 @@ impl Session {
             };
             sender.send_replace(Some(reason.into()));
         });
-        Self { client, ending, server_version_num: 0, _driver: driver }
+        Self { client, ending, server_version_num: 0, driver }
+    }
+
+    /// Says goodbye: a connection that is only dropped is a FATAL line in the server's log.
+    pub async fn close(self) {
+        let Self { client, mut driver, .. } = self;
+        drop(client);
+        // Whether the server hears it changes nothing here.
+        let _ = Deadline::after(FAREWELL).bound(driver.join_next()).await;
     }
 
     async fn prepare(&mut self) -> Result<()> {

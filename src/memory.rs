@@ -1,16 +1,15 @@
 //! How the allocator keeps memory that was given back.
 //!
 //! glibc gives every thread an arena of its own and, once a large block was freed, keeps blocks of that size in the
-//! arenas. A `wal-push` that seals nine segments on a few threads so held three times what it used (measured: 98 MB, and
-//! 57 MB with what is set here).
+//! arenas. A `wal-push` that seals nine segments on a few threads so held three times what it used.
 
 #![expect(unsafe_code, reason = "glibc's allocator has no other interface")]
 
 /// The size from which a block is the kernel's again as soon as it is freed, in bytes.
 const RETURNED_AT_ONCE_BYTES: i32 = 4 << 20;
 
-/// How much free memory at the end of the heap stays the process's, in bytes. With glibc's 128 KiB every chunk is given
-/// back and faulted in again, which took 30 % of a `wal-push` (`docs/benchmarks.md`).
+/// How much free memory at the end of the heap stays the process's, in bytes. With glibc's 128 KiB, which setting the
+/// bound above makes final, every chunk is given back and faulted in again (decision 0042).
 const KEPT_BYTES: i32 = 4 << 20;
 
 /// Makes the process hold little more than it uses, at the price of threads that wait for each other to allocate.

@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 use crate::repository::Creation;
 use crate::wal::prefetch::{Helper, Prefetch, be_helper};
 
+const IDLE_SECONDS: u64 = 60;
+
 /// Arguments of `walrs wal-prefetch`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -30,9 +32,9 @@ pub(super) struct Args {
     /// Number of the process that starts the helper
     #[arg(long, value_name = "PID", default_value_t = 0)]
     started_by: u32,
-    /// Seconds after which a helper that nobody asked for anything ends
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    idle: u64,
+    /// Seconds without a question after which the helper ends
+    #[arg(long, value_name = "SECONDS", default_value_t = IDLE_SECONDS)]
+    idle_seconds: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -48,7 +50,7 @@ pub(super) fn run(args: Args, context: &Arc<Context>) -> Result<Outcome> {
         return Prefetch::start_helper(helper(&args, context)?).map(|()| Outcome::Done);
     }
     let postmaster = (args.postmaster, args.postmaster_started);
-    let idle = Duration::from_secs(args.idle);
+    let idle = Duration::from_secs(args.idle_seconds);
     let prefetch = Prefetch { pgdata: args.data_directory, cluster, postmaster, idle };
     match be_helper(&prefetch, args.started_by, context.meant())? {
         Some(helper) => exit::in_runtime(Threads::One, serve(helper, context)),
@@ -64,6 +66,7 @@ fn helper(args: &Args, context: &Context) -> Result<Command> {
     command.args(context.options()).args(["wal-prefetch", "fill"]).arg(&args.data_directory);
     command.args(["--postmaster", &args.postmaster.to_string()]);
     command.args(["--postmaster-started", &args.postmaster_started.to_string()]);
+    command.args(["--idle-seconds", &args.idle_seconds.to_string()]);
     command.args(["--started-by", &std::process::id().to_string()]);
     if let Some(cluster) = context.named_cluster() {
         command.args(["--system-identifier", &cluster.to_string()]);

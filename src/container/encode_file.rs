@@ -5,7 +5,6 @@ use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 
-use super::CHUNK_SIZE;
 use super::chunk::{CHUNK_HEADER_BYTES, Content, END_RECORD_BYTES, EndRecord, RecordHeader};
 use super::compression::{Codec, CompressedChunk, compress};
 use super::encode::EncodedObject;
@@ -16,14 +15,12 @@ use super::prelude::{self, ContentFacts, Head, PRELUDE_LIMIT_BYTES};
 use super::reader::ObjectReader;
 use super::sealing::{Salt, Sealing};
 use super::tree_hash::Cut;
+use super::{CHUNK_SIZE, CHUNKS_AT_ONCE_MAX};
 use crate::error::{Error, Result};
-
-/// Most chunks that are in memory besides the object, compressed.
-const CHUNKS_AT_ONCE_MAX: usize = 4;
 
 /// Compresses and seals the first `length` bytes of a file, on several cores; blocking.
 ///
-/// The file is read once. This holds the stored bytes and a few chunks. The object is opened again from memory, and its
+/// The file is read once. This holds the stored bytes and a few chunks, raw and compressed. The object is opened again from memory, and its
 /// content compared with the digest of what was read (E2).
 pub fn encode_file(
     sealing: &Sealing,
@@ -33,9 +30,7 @@ pub fn encode_file(
     length: u64,
 ) -> Result<EncodedObject> {
     let salt = sealing.new_salt()?;
-    let object = encode_with_salt(sealing, identity, codec, file, length, &salt)?;
-    ObjectReader::open(sealing, identity, &object.bytes)?.ensure_opens(&object.bytes)?;
-    Ok(object)
+    encode_with_salt(sealing, identity, codec, file, length, &salt)
 }
 
 fn encode_with_salt(
@@ -47,7 +42,7 @@ fn encode_with_salt(
     salt: &Salt,
 ) -> Result<EncodedObject> {
     let positions: Vec<_> = (0..length).step_by(CHUNK_SIZE).enumerate().collect();
-    let cut = Cut::into(positions.len());
+    let cut = Cut::of(positions.len());
     let mut object = Assembly::begin(length, positions.len());
     let mut hashes = Vec::with_capacity(positions.len());
     for batch in positions.chunks(CHUNKS_AT_ONCE_MAX) {
@@ -93,6 +88,7 @@ impl Assembly {
         self.chunks.push((chunk.raw_length, chunk.frame.len() as u32));
     }
 
+    /// The object, which opens to a content with this digest (E2).
     fn seal(
         mut self,
         sealing: &Sealing,
@@ -140,7 +136,9 @@ impl Assembly {
         for part in [&EndRecord::covered()[..], &tag, &facts] {
             self.bytes.extend_from_slice(part);
         }
-        Ok(Bytes::from(self.bytes).slice(begin..))
+        let object = Bytes::from(self.bytes).slice(begin..);
+        ObjectReader::open(sealing, identity, &object)?.ensure_opens(&object)?;
+        Ok(object)
     }
 }
 
@@ -212,7 +210,7 @@ mod tests {
         encode_file(&sealing, &identity(), codec, &file, CHUNK_SIZE as u64 + 1).unwrap_err();
     }
 
-    /// E2: not even the tags, which are taken of what the compressor returned, vouch for it.
+    /// E2: the tags are taken of what the compressor returned, right or wrong.
     #[test]
     fn an_object_that_opens_to_anything_else_than_was_read_is_an_error() {
         let sealing = Sealing::plain(RepositoryId::random().unwrap());
@@ -226,8 +224,6 @@ mod tests {
         }
         let digest = ContentDigest::of(content);
         let salt = sealing.new_salt().unwrap();
-        let bytes = object.seal(&sealing, &identity, codec, digest, &salt).unwrap();
-        let reader = ObjectReader::open(&sealing, &identity, &bytes).unwrap();
-        reader.ensure_opens(&bytes).unwrap_err();
+        object.seal(&sealing, &identity, codec, digest, &salt).unwrap_err();
     }
 }

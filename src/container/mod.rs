@@ -57,3 +57,6 @@ pub const BLOCK_SIZE: usize = 8192;
 
 /// Most bytes of a chunk or of an index record before compression.
 pub const CHUNK_SIZE: usize = 1 << 20;
+
+/// Most chunks of one WAL object that are in memory besides it, raw or compressed, however many cores there are.
+const CHUNKS_AT_ONCE_MAX: usize = 4;

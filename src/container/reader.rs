@@ -116,14 +116,18 @@ impl ObjectReader {
     }
 
     /// An error unless the object in `bytes`, which is cut into full chunks, opens to the content that its end states; as
-    /// [`Self::ensure_holds`], where the original is too large to be at hand. Holds one chunk for every core.
+    /// [`Self::ensure_holds`], where the original is not at hand. Holds a few chunks.
     pub(super) fn ensure_opens(&self, bytes: &[u8]) -> Result<()> {
         let named = |damage| self.miswritten(damage);
         let layout = self.whole_layout(bytes).map_err(named)?;
-        let (opener, cut) = (self.opener(), Cut::into(layout.chunks.len()));
-        let hashes = parallel::map(layout.chunks.iter().enumerate(), |(index, record)| {
-            opener.open(record).map(|raw| cut.hash(index, &raw)).map_err(named)
-        })?;
+        let (opener, cut) = (self.opener(), Cut::of(layout.chunks.len()));
+        let mut hashes = Vec::with_capacity(layout.chunks.len());
+        let chunks: Vec<_> = layout.chunks.iter().enumerate().collect();
+        for batch in chunks.chunks(super::CHUNKS_AT_ONCE_MAX) {
+            hashes.append(&mut parallel::map(batch.iter(), |(index, record)| {
+                opener.open(record).map(|raw| cut.hash(*index, &raw)).map_err(named)
+            })?);
+        }
         ensure_digest(cut.digest(&hashes), &layout.end, self.head()).map_err(named)
     }
 

@@ -19,7 +19,7 @@ pub struct StreamDecoder {
     sealing: Sealing,
     identity: ObjectIdentity,
     unread: BytesMut,
-    /// The last chunk; memory that is used again costs less than new.
+    /// What the last record held; memory that is used again costs less than new.
     raw: Vec<u8>,
     walk: Option<Walk>,
 }

@@ -16,7 +16,7 @@ pub(super) struct Cut {
 
 impl Cut {
     /// A content of so many chunks.
-    pub(super) fn into(chunks: usize) -> Self {
+    pub(super) fn of(chunks: usize) -> Self {
         Self { chunks }
     }
 
@@ -72,7 +72,7 @@ mod tests {
         for length in (0..=17).flat_map(near) {
             let content = &content[..length.min(content.len())];
             let chunks = content.chunks(CHUNK_SIZE);
-            let cut = Cut::into(chunks.len());
+            let cut = Cut::of(chunks.len());
             let hashes: Vec<_> =
                 chunks.enumerate().map(|(index, raw)| cut.hash(index, raw)).collect();
             assert_eq!(cut.digest(&hashes), ContentDigest::of(content), "{length} bytes");

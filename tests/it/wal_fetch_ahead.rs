@@ -276,7 +276,7 @@ fn a_disk_without_room_for_the_window_gets_none() {
 
 /// F3: the asked segment is delivered, and nothing of what did not fit is left, whole or in part.
 #[test]
-fn a_disk_that_fills_while_a_segment_is_fetched_ahead_costs_only_that_segment() {
+fn a_disk_that_fills_while_a_segment_is_fetched_ahead_fails_nothing_and_keeps_nothing() {
     let (_repository, cluster) = archived(Place::Directory, 2..=2);
     let begun = cluster.scratch().join("begun").display().to_string();
     let script = "\"$0\" wal-fetch \"$ASKED\" pg_wal/RECOVERYXLOG & fetch=$!\n\

@@ -1,8 +1,9 @@
 //! The helper that fetches ahead while a real server recovers: it never disturbs the server, and ends by itself.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Signal, geteuid};
 
@@ -14,9 +15,10 @@ use crate::support::postmaster::{Stop, send, wait_until};
 use crate::support::program::Finished;
 use crate::support::recovery::RecoveryEnd;
 use crate::support::repository::{Place, Sealing, TestRepository};
+use crate::support::s3_server::{Effect, Fault};
 use crate::support::standby::Feed;
 use crate::support::user::ServerUser;
-use crate::support::wal::FIRST;
+use crate::support::wal::{FIRST, names_in};
 
 const SEGMENTS: u32 = 12;
 
@@ -151,6 +153,68 @@ fn a_server_does_not_notice_that_its_helper_is_killed() {
     assert_undisturbed(&copy);
 }
 
+/// A copy that knows its repository, and a store that treats whoever asks for `objects` as `effect` says.
+fn before_a_store_that(effect: Effect, objects: &str) -> (TestRepository, Cluster, Cluster) {
+    let (repository, source, copy) = story(Place::Bucket);
+    copy.fetch(FIRST).expect_success();
+    repository.server().inject(Fault::always("GET", objects, effect));
+    (repository, source, copy)
+}
+
+/// P1
+#[test]
+fn a_recovery_starts_its_helper_before_it_has_the_first_segment() {
+    let (_repository, _source, mut copy) = before_a_store_that(Effect::Stall, "/wal/");
+    copy.launch();
+    wait_until("there is a helper, and no segment", || helpers(&copy).len() == 1);
+    copy.stop(Stop::Immediate);
+    wait_until("the helper ends with its server", || helpers(&copy).is_empty());
+}
+
+/// P1
+#[test]
+fn a_helper_that_waits_for_a_silent_store_ends_with_its_server() {
+    let (_repository, mut source, copy) = before_a_store_that(Effect::Stall, "");
+    // Nobody knows the repository's identity any more, so the helper has to ask for it.
+    let spool = copy.scratch().join("walrs-spool");
+    for name in names_in(&spool).into_iter().filter(|name| name.starts_with("identity-")) {
+        fs::remove_dir_all(spool.join(name)).unwrap();
+    }
+    let mut helper = helper_by_hand(&source, &copy).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(helper.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    assert_eq!(said, "filling\n");
+    source.stop(Stop::Immediate);
+    wait_until("the helper ends", || helper.try_wait().unwrap().is_some());
+}
+
+/// P2
+#[test]
+fn a_standby_starts_no_helper_for_what_it_does_not_get() {
+    let refused = Effect::Refuse { status: 403, code: "AccessDenied" };
+    let (repository, _source, mut copy) = before_a_store_that(refused, "/wal/");
+    fs::remove_file(copy.data().join("recovery.signal")).unwrap();
+    copy.signal("standby.signal");
+    let before = repository.server().count("GET", "/wal/");
+    copy.launch();
+    wait_until("it asks again", || repository.server().count("GET", "/wal/") > before + 2);
+    assert_eq!(helpers(&copy), Vec::<u32>::new());
+    copy.stop(Stop::Immediate);
+}
+
+/// A helper for `copy` that watches the server of `source`: any that runs will do.
+fn helper_by_hand(source: &Cluster, copy: &Cluster) -> Command {
+    let server = source.postmaster_pid().to_string();
+    fs::write(copy.data().join("postmaster.pid"), format!("{server}\n")).unwrap();
+    let stat = fs::read_to_string(format!("/proc/{server}/stat")).unwrap();
+    let started = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap();
+    let cluster = source.psql("select system_identifier from pg_control_system()");
+    let mut command = copy.as_postgres(&["wal-prefetch", "fill", copy.data_argument()]);
+    command.args(["--postmaster", &server, "--postmaster-started", started]);
+    command.args(["--idle-seconds", "1", "--system-identifier", cluster.trim()]);
+    command
+}
+
 /// P1
 #[test]
 fn a_helper_that_nobody_asks_anything_ends_and_keeps_only_what_a_recovery_may_want() {
@@ -160,17 +224,9 @@ fn a_helper_that_nobody_asks_anything_ends_and_keeps_only_what_a_recovery_may_wa
     copy.fetch(FIRST).expect_success();
     let ahead = left_in_spool(&copy);
     assert!(!ahead.is_empty());
-    // Any server that runs will do to be watched.
-    let server = source.postmaster_pid().to_string();
-    fs::write(copy.data().join("postmaster.pid"), format!("{server}\n")).unwrap();
-    let stat = fs::read_to_string(format!("/proc/{server}/stat")).unwrap();
-    let started = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap();
-    let cluster = source.psql("select system_identifier from pg_control_system()");
-    let arguments = ["--postmaster", &server, "--postmaster-started", started, "--idle", "1"];
     let fill = || {
-        let mut command = copy.as_postgres(&["wal-prefetch", "fill", copy.data_argument()]);
-        command.args(arguments).args(["--system-identifier", cluster.trim()]);
-        assert_eq!(Finished::run(&mut command).expect_success().stdout, "filling\n");
+        let mut helper = helper_by_hand(&source, &copy);
+        assert_eq!(Finished::run(&mut helper).expect_success().stdout, "filling\n");
     };
     fill();
     assert_eq!(left_in_spool(&copy), ahead);

@@ -16,7 +16,7 @@ const KILLED: i32 = 128 + 9;
 const STEPS: [&str; 5] = [
     "wal-push:check",
     "wal-push:checked",
-    "wal-push:hashed",
+    "wal-push:sealed",
     "wal-push:stored",
     "wal-push:acknowledged",
 ];

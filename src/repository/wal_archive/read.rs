@@ -2,9 +2,12 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::pin::pin;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::future::{Either, select};
+use futures::stream::Fuse;
+use futures::{StreamExt, TryStreamExt};
 
 use super::{IN_MEMORY_BYTES, WalArchive, WalObject};
 use crate::container::{self, ContentFacts, ObjectKind, StreamDecoder};
@@ -82,31 +85,41 @@ impl WalArchive {
         .await
     }
 
-    /// One chunk after the other, as they arrive.
+    /// One chunk after the other, while what follows arrives.
     async fn write_chunks(
         &self,
         object: &WalObject,
-        mut stream: ByteStream,
+        stream: ByteStream,
         mut target: File,
     ) -> Result<ContentFacts> {
         let identity = self.repository.object_identity(object.name(), object.kind(), self.cluster);
         let mut decoder = StreamDecoder::new(self.repository.sealing(), identity);
+        // It is asked again after its end.
+        let mut stream = stream.fuse();
         let mut batch = next_batch(&mut stream).await?;
         while !batch.is_empty() {
             let opening = task::blocking(move || {
                 open_all(&mut decoder, batch, &mut target).map(|()| (decoder, target))
             });
-            // Both are waited for: nobody may take `target` for unused while a thread writes to it.
-            let (next, opened) = futures::join!(next_batch(&mut stream), opening);
-            (decoder, target) = opened?;
-            batch = next?;
+            let (opening, collecting) = (pin!(opening), pin!(next_batch(&mut stream)));
+            match select(opening, collecting).await {
+                Either::Left((opened, collecting)) => {
+                    (decoder, target) = opened?;
+                    batch = collecting.await?;
+                }
+                // Waited for: nobody may take `target` for unused while a thread writes to it.
+                Either::Right((next, opening)) => {
+                    (decoder, target) = opening.await?;
+                    batch = next?;
+                }
+            }
         }
         Ok(decoder.finish()?.content)
     }
 }
 
 /// What arrives next, about [`BATCH_BYTES`]; nothing at the end.
-async fn next_batch(stream: &mut ByteStream) -> Result<Vec<Bytes>> {
+async fn next_batch(stream: &mut Fuse<ByteStream>) -> Result<Vec<Bytes>> {
     let (mut batch, mut bytes) = (Vec::new(), 0);
     while bytes < BATCH_BYTES
         && let Some(piece) = stream.try_next().await?

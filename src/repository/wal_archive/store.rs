@@ -25,7 +25,7 @@ pub const IN_MEMORY_BYTES: u64 = 32 << 20;
 pub enum WalContent {
     /// All of it.
     Memory(Bytes),
-    /// An open file that must not change while it is sealed.
+    /// An open file that must not change until it is stored.
     File(Arc<File>),
 }
 

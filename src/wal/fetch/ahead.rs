@@ -125,7 +125,7 @@ impl Ahead {
         self.situation.replays().then(|| Host::find(&self.stock, self.site.pgdata(), cluster))
     }
 
-    /// Lets a helper know that the asked segment is delivered, and starts one where there may be one; false when there
+    /// Lets a helper know that the segment was asked for, and starts one where there may be one; false when there
     /// can be none. Blocking, and short. `options` are those of this command.
     pub(super) fn tell_helper(&self, host: Host, waited: Waited, options: &[OsString]) -> bool {
         let mut told = self.try_to_tell(host, waited, options);
@@ -133,20 +133,15 @@ impl Ahead {
             // A helper may have ended since it was looked for.
             told = self.host().map_or(Ok(false), |host| self.try_to_tell(host, waited, options));
         }
-        told.unwrap_or_else(|error| {
-            tracing::debug!(error = %error.chain(), "no helper fetches ahead");
-            false
-        })
+        told.unwrap_or_else(|error| no_helper(&error))
     }
 
     /// Starts a helper while the asked segment is on its way; false when there can be none. It hears of the segment at once:
     /// how many it is to have behind it does not depend on whether it is delivered.
-    pub(super) async fn start_helper(&self, launch: Launch, options: Vec<OsString>) -> bool {
-        let ahead = self.clone();
-        let starting = task::blocking(move || {
-            Ok(ahead.tell_helper(Host::ToStart(launch), Waited::Yes, &options))
-        });
-        starting.await.unwrap_or(false)
+    pub(super) async fn start_beside(self, launch: Launch, options: Vec<OsString>) -> bool {
+        let starting =
+            task::blocking(move || self.try_to_tell(Host::ToStart(launch), Waited::Yes, &options));
+        starting.await.unwrap_or_else(|error| no_helper(&error))
     }
 
     fn try_to_tell(&self, host: Host, waited: Waited, options: &[OsString]) -> Result<bool> {
@@ -206,6 +201,11 @@ impl Ahead {
         let aim = Aim { behind: self.segment, segments: segments.await? };
         filler.aim(aim).await
     }
+}
+
+fn no_helper(error: &Error) -> bool {
+    tracing::debug!(error = %error.chain(), "no helper fetches ahead");
+    false
 }
 
 /// The course so far; one that cannot be read is a new one.

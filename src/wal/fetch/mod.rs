@@ -16,9 +16,11 @@ use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::future::Future;
 use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
-use futures::future::OptionFuture;
+use futures::FutureExt;
+use futures::future::{Either, OptionFuture, ready, select};
 use tokio::time::{Instant, sleep};
 
 use self::absence::Missing;
@@ -171,30 +173,48 @@ impl Request {
             }
             self.fetch_from(opened.get_or_init(|| archive), filling.as_mut()).await
         };
-        // A standby asks again and again for what does not exist, and would start a helper for nothing each time.
-        let starting = match (&self.ahead, &host) {
-            (Some(ahead), Some(Host::ToStart(launch))) if self.situation == Situation::Recovery => {
-                Some(ahead.start_helper(launch.clone(), options.to_owned()))
+        let starting =
+            OptionFuture::from(self.helper_to_start(host.as_ref(), options).map(Box::pin));
+        let (fetched, starting) = {
+            let fetching = pin!(self.patience.bound(work));
+            match select(fetching, starting).await {
+                Either::Left((fetched, starting)) => (fetched, starting.left_future()),
+                Either::Right((told, fetching)) => (fetching.await, ready(told).right_future()),
             }
-            _ => None,
         };
-        let (fetched, started) =
-            futures::join!(self.patience.bound(work), OptionFuture::from(starting));
         let fetched =
             fetched.map_err(|error| error.context(format!("cannot fetch `{}`", self.wanted)))?;
         // The answer is known; nothing from here on can change it.
         match (&self.ahead, host, opened.get()) {
             (Some(ahead), Some(host), Some(archive)) if fetched == Fetched::Delivered => {
-                if let Some(filling) = filling {
-                    ahead.finish(filling).await;
-                } else if !started.unwrap_or_else(|| ahead.tell_helper(host, Waited::Yes, options))
-                {
-                    ahead.finish(ahead.filling(archive)).await;
+                let told = match (&filling, starting.await) {
+                    (Some(_), _) => false,
+                    (None, Some(told)) => told,
+                    (None, None) => ahead.tell_helper(host, Waited::Yes, options),
+                };
+                if !told {
+                    ahead.finish(filling.unwrap_or_else(|| ahead.filling(archive))).await;
                 }
             }
             _ => self.leave_spool(),
         }
         Ok(fetched)
+    }
+
+    /// The start of a helper beside the first segment of a recovery; none where one runs or cannot be.
+    ///
+    /// A standby asks again and again for what does not exist, and would start a helper for nothing each time.
+    fn helper_to_start(
+        &self,
+        host: Option<&Host>,
+        options: &[OsString],
+    ) -> Option<impl Future<Output = bool> + use<>> {
+        match (&self.ahead, host) {
+            (Some(ahead), Some(Host::ToStart(launch))) if self.situation == Situation::Recovery => {
+                Some(ahead.clone().start_beside(launch.clone(), options.to_owned()))
+            }
+            _ => None,
+        }
     }
 
     /// Recovery is over when a promotion asks its last question.

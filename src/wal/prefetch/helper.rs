@@ -3,6 +3,7 @@
 //! It must never be a child of the postmaster (P1), hold nothing of the server's, and end by itself.
 
 use std::fs::File;
+use std::future::Future;
 use std::io::ErrorKind as IoErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -44,7 +45,7 @@ pub struct Prefetch {
     pub cluster: SystemIdentifier,
     /// The server's first process, and when it started.
     pub postmaster: (u32, u64),
-    /// The helper ends when nothing was asked for so long.
+    /// How long without a question until the helper ends.
     pub idle: Duration,
 }
 
@@ -149,7 +150,10 @@ impl Helper {
         let postmaster = self.postmaster.try_clone().map_err(failed)?;
         let mut server = pin!(task::unblock(move || wait_for_end(&postmaster)));
         say_that_one_stays()?;
-        let (mut archive, mut opened) = (self.archive(&open).await?, Instant::now());
+        let Some(mut archive) = self.archive(&open, &mut server).await? else {
+            return self.leave(End::ServerGone);
+        };
+        let mut opened = Instant::now();
         // Nothing of the data directory's file system is kept in use; every path from here on is absolute.
         rustix::process::chdir("/").map_err(|error| failed(error.into()))?;
         let Some(limit) = Limit::of(&meant.settings.wal, archive.segment_size()) else {
@@ -165,7 +169,9 @@ impl Helper {
                     let line = line.map_err(|error| self.stock.failed("listen in", error))?;
                     let Some((segment, waited)) = line.as_deref().and_then(parse) else { continue };
                     if opened.elapsed() > REOPEN_AFTER {
-                        (archive, opened) = (self.archive(&open).await?, Instant::now());
+                        let again = self.archive(&open, &mut server).await?;
+                        let Some(again) = again else { break End::ServerGone };
+                        (archive, opened) = (again, Instant::now());
                         filler.reopened(archive.clone());
                     }
                     let segments = pace.asked(segment, waited, limit);
@@ -179,8 +185,17 @@ impl Helper {
         self.leave(end)
     }
 
-    async fn archive(&self, open: &impl AsyncFn() -> Result<Repository>) -> Result<WalArchive> {
-        WalArchive::of(&open().await?, self.cluster)
+    /// The archive; `None` when the server ended before the store answered.
+    async fn archive(
+        &self,
+        open: &impl AsyncFn() -> Result<Repository>,
+        server: &mut (impl Future<Output = ()> + Unpin),
+    ) -> Result<Option<WalArchive>> {
+        tokio::select! {
+            biased;
+            () = server => Ok(None),
+            opened = open() => WalArchive::of(&opened?, self.cluster).map(Some),
+        }
     }
 
     /// A pipe that stays open when a process that told something ends.

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::postgres::{PostmasterPid, SegmentName, SystemIdentifier};
 use crate::task;
 
-/// The name of the pipe on the stock through which a helper hears of what recovery has got.
+/// The name of the pipe on the stock through which a helper hears of what recovery asks.
 pub(super) const PIPE: &str = "asked";
 
 /// What a helper says when it stays.
@@ -96,7 +96,7 @@ impl Launch {
     }
 }
 
-/// Tells a helper that recovery has got `segment`.
+/// Tells a helper that recovery asks for `segment`, or has got it.
 pub(in crate::wal) fn tell(mut pipe: &File, segment: SegmentName, waited: Waited) -> Result<()> {
     let waited = match waited {
         Waited::Yes => "waited",

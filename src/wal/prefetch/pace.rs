@@ -52,7 +52,7 @@ pub(in crate::wal) struct Pace {
 }
 
 impl Pace {
-    /// Takes note of a segment that was asked for and delivered; the number of segments to have behind it.
+    /// Takes note of a segment that was asked for; the number of segments to have behind it.
     ///
     /// Whoever goes backwards, as `pg_rewind` does, gets none.
     pub(in crate::wal) fn asked(

@@ -16,8 +16,8 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::Archiver;
 use super::mark::Marks;
+use super::{Archiver, Stage};
 use crate::config::Settings;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
@@ -38,19 +38,8 @@ pub(super) struct LookAhead<'a> {
     site: &'a Site,
     asked: WalFileName,
     limit: usize,
-    /// Held while a neighbour is sealed, which takes all cores: so the first is ready first.
+    /// Held while a neighbour is sealed, on several cores: so the first is ready first.
     sealing: Mutex<()>,
-}
-
-/// How far the asked file is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stage {
-    /// It gets all cores.
-    Sealing,
-    /// Neighbours may be sealed.
-    Sending,
-    /// Neighbours may be sent.
-    Stored,
 }
 
 /// The neighbours that are to be stored, in the order in which PostgreSQL will ask for them.
@@ -110,7 +99,6 @@ impl<'a> LookAhead<'a> {
         if is_over {
             return Ok(());
         }
-        self.archiver.asked.send_replace(Stage::Stored);
         let patience = began.elapsed().max(LEAST_PATIENCE);
         if deadline.at_most(patience).bound(ahead).await.is_err() {
             tracing::debug!(?patience, "neighbours are left to their own calls");
@@ -155,17 +143,17 @@ impl<'a> LookAhead<'a> {
         }
     }
 
-    /// Seals a neighbour, waits until the asked file is stored, and then does all that the neighbour's own call would.
+    /// Seals a neighbour when its turn comes, waits until the asked file is stored, and then does all that the neighbour's own call would.
     async fn store(&self, file: &CheckedFile) -> Result<()> {
         let alone = self.sealing.lock().await;
-        self.asked_is(Stage::Sending).await;
+        self.wait_until(Stage::Sending).await;
         let mut allowance = self.archiver.allowance(file).await;
         let sealed = self.archiver.seal(file).await?;
         if let Some(held) = sealed.held_bytes() {
             allowance.shrink_to(held);
         }
         drop(alone);
-        self.asked_is(Stage::Stored).await;
+        self.wait_until(Stage::Stored).await;
         self.archiver.archive_what_precedes(file).await?;
         self.archiver.put(file, &sealed).await?;
         step::reached("wal-push:stored-ahead");
@@ -175,8 +163,9 @@ impl<'a> LookAhead<'a> {
         Ok(())
     }
 
-    async fn asked_is(&self, stage: Stage) {
-        let mut asked = self.archiver.asked.subscribe();
+    /// Waits until the asked file has come so far.
+    async fn wait_until(&self, stage: Stage) {
+        let mut asked = self.archiver.stage_of_asked.subscribe();
         let reached = asked.wait_for(|reached| *reached >= stage).await;
         reached.expect("the archiver holds the sender");
     }

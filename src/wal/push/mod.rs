@@ -17,7 +17,7 @@ use std::sync::Mutex;
 
 use tokio::sync::watch;
 
-use self::ahead::{LookAhead, Stage};
+use self::ahead::LookAhead;
 use self::mark::Marks;
 use super::local_file::{CheckedFile, LocalFile};
 use super::place::Place;
@@ -174,7 +174,18 @@ struct Archiver {
     /// Timelines whose history was found in the repository, and to be this server's.
     proven: Mutex<BTreeSet<TimelineId>>,
     /// How far the file is that PostgreSQL asked for.
-    asked: watch::Sender<Stage>,
+    stage_of_asked: watch::Sender<Stage>,
+}
+
+/// How far the asked file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// It gets the cores.
+    Sealing,
+    /// Neighbours may be sealed.
+    Sending,
+    /// Neighbours may be sent.
+    Stored,
 }
 
 impl Archiver {
@@ -183,8 +194,8 @@ impl Archiver {
         let archive = WalArchive::of(repository, cluster.system_identifier)?;
         if archive.expected() == *cluster {
             let (directory, budget) = (directory.to_owned(), Budget::of(MEMORY_BYTES));
-            let (proven, asked) = (Mutex::default(), watch::Sender::new(Stage::Sealing));
-            return Ok(Self { archive, directory, budget, proven, asked });
+            let (proven, stage_of_asked) = (Mutex::default(), watch::Sender::new(Stage::Sealing));
+            return Ok(Self { archive, directory, budget, proven, stage_of_asked });
         }
         let (known, found) = (archive.segment_size(), cluster.segment_size);
         Err(Error::refused(format!(
@@ -213,10 +224,11 @@ impl Archiver {
         if let Some(held) = sealed.held_bytes() {
             allowance.shrink_to(held);
         }
-        self.asked.send_replace(Stage::Sending);
-        step::reached("wal-push:hashed");
+        self.stage_of_asked.send_replace(Stage::Sending);
+        step::reached("wal-push:sealed");
         self.put(file, &sealed).await?;
         step::reached("wal-push:stored");
+        self.stage_of_asked.send_replace(Stage::Stored);
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Between the wire and `s3s-fs`: one change at a time, and what S3 has and `s3s-fs` has not.
+//! Between the wire and `s3s-fs`: one change of an object at a time, and what S3 has and `s3s-fs` has not.
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,7 +18,7 @@ use walrs::task;
 use super::answers::{self, Seen, Upload};
 use super::fault::{Effect, Fault};
 
-/// Objects of different names change side by side; more locks than connections.
+/// Objects of different names change side by side, unless their names share a lock. A deletion of several locks none of them.
 const LOCKS: usize = 64;
 
 /// The store and the rules that its clients meet.

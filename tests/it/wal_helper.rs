@@ -280,7 +280,7 @@ impl Contained {
     fn start(cluster: &Cluster, log: &std::path::Path) -> Self {
         let user = ServerUser::get();
         let mut command = Command::new("unshare");
-        command.args(["--pid", "--fork", "--mount-proc", "--kill-child", "setpriv"]);
+        command.args(["--pid", "--fork", "--mount-proc", "setpriv"]);
         command.arg(format!("--reuid={}", user.uid)).arg(format!("--regid={}", user.gid));
         command.arg("--clear-groups").arg(cluster.major().server_program("postgres"));
         command.arg("-D").arg(cluster.data()).arg("-k").arg(cluster.sockets());
@@ -301,8 +301,13 @@ impl Contained {
 
 impl Drop for Contained {
     fn drop(&mut self) {
-        // The namespace goes with its process 1, which goes with this one.
-        send(self.0.id(), Signal::KILL);
+        // The namespace goes with its process 1. `unshare --kill-child` cannot see to that: the kernel forgets the signal
+        // when `setpriv` changes the user.
+        let id = self.0.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        for child in children.unwrap_or_default().split_whitespace() {
+            send(child.parse().expect("a number"), Signal::KILL);
+        }
         self.0.wait().expect("it is our child");
     }
 }

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::support::cluster::Cluster;
 use crate::support::installation::Major;
+use crate::support::postmaster::Stop;
 use crate::support::repository::TestRepository;
 
 /// A running cluster that archives into `repository`.
@@ -34,6 +35,21 @@ fn a_backup_is_listed_when_all_of_its_wal_is_in_the_repository() {
         assert!(repository.keys().iter().any(|stored| stored.ends_with(&key)), "{segment}");
     }
     assert_eq!(backup["system_identifier"], cluster.system_identifier());
+}
+
+#[test]
+fn the_server_hears_a_goodbye_and_logs_no_failure() {
+    let repository = TestRepository::plain_directory();
+    let mut cluster = archiving(&repository);
+    cluster.walrs(&["backup-push"]).expect_success();
+    cluster.walrs(&["check"]);
+    // The log is whole then.
+    cluster.stop(Stop::Fast);
+    for line in
+        ["could not receive data from client", "could not send data to client", "client lost"]
+    {
+        assert!(!cluster.log().contains(line), "{}", cluster.log());
+    }
 }
 
 /// The fields that `docs/json.md` promises.

@@ -8,6 +8,7 @@ use crate::support::installation::Major;
 use crate::support::program::Finished;
 use crate::support::repository::{Place, Sealing, TestRepository};
 use crate::support::user::ServerUser;
+use crate::support::wal::FIRST;
 
 fn data_directory(repository: &TestRepository) -> Cluster {
     Cluster::builder(Major::V15).using(repository).create()
@@ -51,6 +52,21 @@ fn an_emptied_or_unmounted_repository_is_refused_until_init_replaces_the_witness
     assert_eq!(repository.keys(), [""; 0]);
     cluster.walrs(&["init"]).expect_success();
     assert!(finding(&cluster, "repository").starts_with("ok"));
+}
+
+/// S8
+#[test]
+fn init_says_which_repository_a_new_one_ends() {
+    let (old, new) = (TestRepository::plain_directory(), TestRepository::plain_directory());
+    let cluster = data_directory(&old);
+    let first = old.init(cluster.data()).expect_success();
+    assert!(!first.stderr.contains("until now"), "{first}");
+    let second = new.init(cluster.data()).expect_success();
+    assert!(second.stderr.contains("until now"), "{second}");
+    assert!(second.stderr.contains(old.url()), "{second}");
+    cluster.push(FIRST).expect_status(3);
+    old.init(cluster.data()).expect_success();
+    cluster.push(FIRST).expect_success();
 }
 
 /// S8
